@@ -18,9 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Recipe(BaseModel):
     """A request: frozen, without unknown fields, without NaN or infinity, without silent conversions."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, strict=True, validate_default=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True, validate_default=True)
 
     def digest(self) -> str:
         """Return the SHA-256 of the recipe's canonical JSON, the same on every machine."""
@@ -51,9 +49,7 @@ def parameter(default: Any, description: str, *, unit: str = "", source: str = "
     >>> Slit().width_um
     5.0
     """
-    return Field(
-        default, description=description, json_schema_extra={"unit": unit, "source": source}, **bounds
-    )
+    return Field(default, description=description, json_schema_extra={"unit": unit, "source": source}, **bounds)
 
 
 class Described(NamedTuple):

@@ -5,7 +5,8 @@ The model: column ``c`` of view ``v`` sees the line integral of the attenuation 
     x cos(angle_v) - y sin(angle_v) = (c - rotation_axis_px - column_shift_px[v]) * pixel
 
 where x = (ix - (nx - 1) / 2) * voxel and y = (iy - (ny - 1) / 2) * voxel in array order. This is ASTRA's ``parallel``
-geometry for an array whose row 0 is drawn at the top. Sinograms are (row, view, column), projections (view, row, column).
+geometry for an array whose row 0 is drawn at the top. Sinograms are (row, view, column), projections
+(view, row, column).
 """
 
 from dataclasses import dataclass, field, replace
@@ -54,7 +55,8 @@ class ParallelBeam:
             raise ParameterError("parallel beam: angles_rad must be a non-empty 1-D array of finite radians.")
         if shift.shape != angles.shape or not np.all(np.isfinite(shift)):
             raise IncompatibleError(
-                f"parallel beam: column_shift_px has shape {shift.shape}, angles_rad {angles.shape}; one shift a view is needed."
+                f"parallel beam: column_shift_px has shape {shift.shape}, angles_rad {angles.shape}; "
+                "one shift a view is needed."
             )
         if self.columns < 1 or not (np.isfinite(self.pixel_nm) and self.pixel_nm > 0):
             raise ParameterError(
@@ -87,10 +89,7 @@ class ParallelBeam:
 
     def refined(self, factor: int) -> "ParallelBeam":
         """Return the geometry with every pixel cut into ``factor``; axis and shifts keep their place."""
-        if self.rotation_axis_px is None:
-            axis = None
-        else:
-            axis = (self.rotation_axis_px + 0.5) * factor - 0.5
+        axis = None if self.rotation_axis_px is None else (self.rotation_axis_px + 0.5) * factor - 0.5
         shift = np.asarray(self.column_shift_px) * factor
         return ParallelBeam(self.angles_rad, self.columns * factor, self.pixel_nm / factor, axis, shift)
 
@@ -132,12 +131,11 @@ class Scan:
         for name in ("projections", "flats", "darks"):
             array = getattr(self, name)
             if array.ndim != 3:
-                raise IncompatibleError(
-                    f"scan: {name} has {array.ndim} dimensions; (view, row, column) is needed."
-                )
+                raise IncompatibleError(f"scan: {name} has {array.ndim} dimensions; (view, row, column) is needed.")
             if array.shape[1:] != self.projections.shape[1:]:
                 raise IncompatibleError(
-                    f"scan: {name} frames are {array.shape[1:]}, projections {self.projections.shape[1:]} (row, column)."
+                    f"scan: {name} frames are {array.shape[1:]}, projections {self.projections.shape[1:]} "
+                    "(row, column); they must agree."
                 )
             object.__setattr__(self, name, _frozen(array))
         views, _, columns = self.projections.shape

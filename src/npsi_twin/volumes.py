@@ -71,7 +71,7 @@ class VoxelGrid:
     @property
     def height_nm(self) -> NDArray[np.float64]:
         """Voxel centres above the rotation axis, nm, decreasing with the row index y."""
-        return -self._centres(1)
+        return self._centres(1)[::-1]
 
     @property
     def across_nm(self) -> NDArray[np.float64]:

@@ -1,1 +1,1 @@
-"""reconstruction."""
+"""From counts to attenuation, blind to what was in the beam: corrections, rings, axis, filters, reconstruction."""

@@ -1,1 +1,1 @@
-"""txm."""
+"""The transmission X-ray microscope: contrast, stage, zone-plate optics, beam and camera."""

@@ -1,0 +1,431 @@
+"""The command ``npsi-twin``.
+
+Nothing heavy is imported before a command runs, so that ``--help`` answers at once. Exit codes: 0 done, 2 wrong usage
+or specification, 3 unusable data, 4 missing resources, 5 incomplete.
+"""
+
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from npsi_twin.errors import (
+    DataError,
+    IncompatibleError,
+    IncompleteError,
+    MissingBackendError,
+    NotConvergedError,
+    OutOfRangeWarning,
+    ParameterError,
+    ResourceError,
+)
+
+if TYPE_CHECKING:
+    from npsi_twin.execution import Progress
+    from npsi_twin.specification import Specification
+
+app = typer.Typer(
+    name="npsi-twin",
+    help="Digital twin of nanoporous-silicon electrodes under a transmission X-ray microscope.",
+    epilog="Begin with: npsi-twin run --out runs/first      Real scan: npsi-twin reconstruct SCAN.h5 --out runs/real",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SpecificationFile = Annotated[
+    Path | None, typer.Argument(metavar="[SPEC]", help="TOML specification; the preset when left out.")
+]
+Preset = Annotated[str, typer.Option(help="Specification shipped by name: demo, tiny, zhao2018.")]
+Out = Annotated[Path, typer.Option(help="Folder of the run.")]
+Workers = Annotated[int, typer.Option(min=1, help="Worker processes; the results are the same for any number.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Root of every random number, instead of the specification's.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a run.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")]
+RunPath = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")]
+
+_EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (ParameterError, 2),
+    (IncompatibleError, 2),
+    (DataError, 3),
+    (MissingBackendError, 4),
+    (ResourceError, 4),
+    (MemoryError, 4),
+    (NotConvergedError, 5),
+    (IncompleteError, 5),
+    (OSError, 4),
+)
+
+
+def main() -> None:
+    """Run the command line and turn the package's errors into messages and exit codes."""
+    warnings.showwarning = _show_warning
+    warnings.filterwarnings("default", category=OutOfRangeWarning)
+    try:
+        app()
+    except KeyboardInterrupt:
+        typer.echo("npsi-twin: stopped; go on with --resume.", err=True)
+        sys.exit(130)
+    except Exception as error:
+        code = next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), None)
+        if code is None:
+            raise
+        message = str(error) or type(error).__name__
+        if "--json" in sys.argv:
+            typer.echo(json.dumps({"error": type(error).__name__, "message": message, "exit_code": code}))
+        typer.echo(f"npsi-twin: {message}", err=True)
+        sys.exit(code)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    typer.echo(f"npsi-twin: {category.__name__}: {message}", err=True)
+
+
+@dataclass
+class PlainProgress:
+    """Progress as plain lines on standard error, about ten a stage."""
+
+    started: float = 0.0
+    told: int = -1
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Print a line at the start, at every tenth, and at the end of a stage."""
+        now = time.perf_counter()
+        if done == 0:
+            self.started, self.told = now, -1
+        tenth = 10 * done // max(total, 1)
+        if tenth == self.told:
+            return
+        self.told = tenth
+        spent = now - self.started
+        left = f", about {spent / done * (total - done):.0f} s left" if 0 < done < total else ""
+        typer.echo(f"{stage}: {done}/{total} ({spent:.0f} s{left})", err=True)
+
+
+@contextmanager
+def _progress() -> Iterator["Progress"]:
+    """Give a bar with time left on a terminal, plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield PlainProgress()
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:<14}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield tell
+
+
+def _specification(path: Path | None, preset: str, seed: int | None) -> "Specification":
+    from npsi_twin.specification import load_specification, preset_specification
+
+    specification = preset_specification(preset) if path is None else load_specification(path)
+    return specification if seed is None else specification.model_copy(update={"seed": seed})
+
+
+def _print(result: dict[str, Any], as_json: bool, say: Callable[[dict[str, Any]], str]) -> None:
+    typer.echo(json.dumps(result, indent=2) if as_json else say(result))
+
+
+@app.command()
+def init(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="File to write.")] = Path("npsi-twin.toml"),
+    preset: Preset = "demo",
+) -> None:
+    """Write a commented specification to begin from.
+
+    Example: npsi-twin init study.toml --preset zhao2018
+    """
+    from npsi_twin.specification import preset_specification, to_toml
+
+    text = to_toml(preset_specification(preset))
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ParameterError(f"{out}: exists. Give another name, or remove it first.") from None
+    typer.echo(f"Wrote {out}. Next: npsi-twin explain {out}; npsi-twin run {out} --out runs/first")
+
+
+@app.command()
+def explain(spec: SpecificationFile = None, preset: Preset = "demo", seed: Seed = None, as_json: Json = False) -> None:
+    """Print the resolved specification with units and sources, and the mechanisms in order.
+
+    Example: npsi-twin explain study.toml
+    """
+    from npsi_twin.specification import explain as explain_specification
+    from npsi_twin.specification import explain_mechanisms
+
+    specification = _specification(spec, preset, seed)
+    leaves = explain_specification(specification)
+    mechanisms = explain_mechanisms(specification)
+    if as_json:
+        values = [leaf._asdict() for leaf in leaves]
+        typer.echo(json.dumps({"values": values, "mechanisms": mechanisms}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("field", "value", "unit", "what it is", "source", box=None, pad_edge=False)
+    for leaf in leaves:
+        value = "found from the data" if leaf.value is None else str(leaf.value)
+        table.add_row(leaf.path, value, leaf.unit, leaf.description, leaf.source)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+    console.print("\nMechanisms, in the order in which they act:")
+    for number, mechanism in enumerate(mechanisms, start=1):
+        console.print(f"  {number}. {mechanism}", markup=False)
+
+
+@app.command()
+def plan(
+    spec: SpecificationFile = None,
+    preset: Preset = "demo",
+    workers: Workers = 1,
+    as_json: Json = False,
+) -> None:
+    """Print expected memory, disk and time of every stage before anything runs.
+
+    Example: npsi-twin plan --preset zhao2018
+    """
+    from npsi_twin.plan import plan_twin
+
+    costs = plan_twin(_specification(spec, preset, None), workers=workers)
+    _print(costs.as_dict(), as_json, lambda _: costs.as_text())
+
+
+@app.command()
+def run(
+    spec: SpecificationFile = None,
+    out: Out = Path("runs/twin"),
+    preset: Preset = "demo",
+    workers: Workers = 1,
+    seed: Seed = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Walk the whole road: build, scan, reconstruct, segment, measure, compare, report.
+
+    Example: npsi-twin run --out runs/first
+    """
+    from npsi_twin.twin import run_twin
+
+    with _progress() as progress:
+        result = run_twin(
+            _specification(spec, preset, seed),
+            out,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    _print(result, as_json, lambda _: f"Done. Open {out / 'report.html'}")
+
+
+@app.command()
+def build(
+    spec: SpecificationFile = None,
+    out: Out = Path("runs/twin"),
+    preset: Preset = "demo",
+    workers: Workers = 1,
+    seed: Seed = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make the electrode and write its truth (truth.h5).
+
+    Example: npsi-twin build study.toml --out runs/study
+    """
+    from npsi_twin.twin import build_run
+
+    with _progress() as progress:
+        specification = _specification(spec, preset, seed)
+        result = build_run(specification, out, workers=workers, overwrite=overwrite, progress=progress)
+    _print(result, as_json, lambda _: f"Wrote {out / 'truth.h5'}. Next: npsi-twin scan {out}")
+
+
+def _stage(folder: Path, name: str, workers: int, as_json: bool, written: str, following: str) -> None:
+    from npsi_twin.twin import run_stage
+
+    with _progress() as progress:
+        result = run_stage(folder, name, workers=workers, progress=progress)
+    _print(result, as_json, lambda _: f"Wrote {folder / written}.{following}")
+
+
+@app.command()
+def scan(folder: RunPath, workers: Workers = 1, as_json: Json = False) -> None:
+    """Scan the electrode of a run in the simulated microscope (scan.h5, Data Exchange).
+
+    Example: npsi-twin scan runs/study
+    """
+    _stage(folder, "scan", workers, as_json, "scan.h5", f" Next: npsi-twin reconstruct {folder}")
+
+
+@app.command()
+def reconstruct(
+    path: Annotated[Path, typer.Argument(metavar="DIR|FILE.h5", help="Folder of a run, or any Data Exchange file.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the result of a FILE.h5.")] = None,
+    spec: Annotated[
+        Path | None, typer.Option(help="Specification whose [reconstruction] is used for a FILE.h5.")
+    ] = None,
+    algorithm: Annotated[str | None, typer.Option(help="sirt-fbp or fbp, instead of the specification's.")] = None,
+    route: Annotated[str | None, typer.Option(help="auto, fourier or astra, instead of the specification's.")] = None,
+    axis_px: Annotated[float | None, typer.Option(help="Column of the rotation axis; found when left out.")] = None,
+    pixel_nm: Annotated[
+        float | None, typer.Option(help="Pixel at the sample, where the file does not state it.")
+    ] = None,
+    theta_unit: Annotated[str | None, typer.Option(help="deg or rad, where the file does not state it.")] = None,
+    assume_normalised: Annotated[
+        bool, typer.Option("--assume-normalised", help="The projections are divided by the flat field already.")
+    ] = False,
+    workers: Workers = 1,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Reconstruct a simulated scan, or a real one with the very same code.
+
+    Example: npsi-twin reconstruct tooth.h5 --out runs/tooth
+    """
+    if path.is_dir():
+        _stage(path, "reconstruct", workers, as_json, "reconstruction.h5", f" Next: npsi-twin segment {path}")
+        return
+    if out is None:
+        raise ParameterError("reconstruct: a scan file needs --out, the folder for its result.")
+    from npsi_twin.twin import reconstruct_file
+
+    changes = {"algorithm": algorithm, "route": route, "rotation_axis_px": axis_px}
+    with _progress() as progress:
+        result = reconstruct_file(
+            path,
+            out,
+            specification=None if spec is None else _specification(spec, "", None),
+            changes={name: value for name, value in changes.items() if value is not None},
+            pixel_nm=pixel_nm,
+            theta_unit=theta_unit,
+            assume_normalised=assume_normalised,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    axis = result["rotation_axis_px"]
+    _print(result, as_json, lambda _: f"Rotation axis at column {axis:.2f}. Open {out / 'report.html'}")
+
+
+VolumeName = Annotated[
+    str | None, typer.Option(help="Data set of an HDF5 or array of an npz, where there are several.")
+]
+VoxelNm = Annotated[float | None, typer.Option(help="Edge of a voxel in nm, where the file does not state it.")]
+
+
+@app.command()
+def segment(
+    path: Annotated[
+        Path, typer.Argument(metavar="DIR|VOLUME", help="Folder of a run, or a volume of attenuation per um.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Label file to write for a VOLUME.")] = None,
+    dataset: VolumeName = None,
+    voxel_nm: VoxelNm = None,
+    as_json: Json = False,
+) -> None:
+    """Smooth and threshold, slice by slice, as the paper did (segmentation.h5).
+
+    Example: npsi-twin segment runs/study
+    """
+    if path.is_dir():
+        _stage(path, "segment", 1, as_json, "segmentation.h5", f" Next: npsi-twin measure {path}")
+        return
+    if out is None:
+        raise ParameterError("segment: a volume needs --out, the label file to write.")
+    from npsi_twin.twin import segment_file
+
+    result = segment_file(path, out, dataset=dataset, voxel_nm=voxel_nm)
+    _print(result, as_json, lambda _: f"Wrote {out}. Next: npsi-twin measure {out}")
+
+
+@app.command()
+def measure(
+    path: Annotated[Path, typer.Argument(metavar="DIR|VOLUME", help="Folder of a run, or any label volume.")],
+    labels: Annotated[
+        str, typer.Option(help="Meaning of the labels of a VOLUME, e.g. '0=void,1=silicon,3=current_collector'.")
+    ] = "0=void,1=silicon,2=carbon_binder,3=current_collector,4=sei,5=unresolved_silicon",
+    dataset: VolumeName = None,
+    voxel_nm: VoxelNm = None,
+    as_json: Json = False,
+) -> None:
+    """Measure truth and recovered volume of a run alike, or any label volume (TIFF, npz, npy, HDF5).
+
+    Example: npsi-twin measure berea.npz --voxel-nm 5345 --labels 0=silicon,1=void
+    """
+    if path.is_dir():
+        _stage(path, "measure", 1, as_json, "measurements.csv", f" Next: npsi-twin compare {path}")
+        return
+    from npsi_twin.twin import measure_file
+
+    result = measure_file(path, labels=labels, dataset=dataset, voxel_nm=voxel_nm)
+    _print(result, as_json, _measured_text)
+
+
+def _measured_text(result: dict[str, Any]) -> str:
+    lines = []
+    for name, entry in result["quantities"].items():
+        if entry["value"] is None:
+            lines.append(f"{name:<32} not available: {entry['note']}")
+        else:
+            spread = "" if entry["spread"] is None else f" +- {entry['spread']:.4g}"
+            lines.append(f"{name:<32} {entry['value']:.5g}{spread} {entry['unit']}  (n = {entry['n']})")
+    return "\n".join(lines)
+
+
+@app.command()
+def compare(folder: RunPath, as_json: Json = False) -> None:
+    """Hold the recovered numbers against the truth and the published ones (comparison.json).
+
+    Example: npsi-twin compare runs/study
+    """
+    _stage(folder, "compare", 1, as_json, "comparison.json", f" Next: npsi-twin report {folder}")
+
+
+@app.command()
+def report(folder: RunPath, as_json: Json = False) -> None:
+    """Draw the figures and write the self-contained page (report.html).
+
+    Example: npsi-twin report runs/study
+    """
+    _stage(folder, "report", 1, as_json, "report.html", "")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Carbon black and polyimide: a sub-resolution fraction field between the particles.
+
+`SlurryRecipe`, the scene's silicon and the room between its particles, `Seeds` -> `CarbonBinder`. The model: 40 nm carbon
+black and polyimide are never resolved, so that the domain between particles, from the foil up to the layer's top, carries
+only the volume share of their solids,
+
+    c(x) = clip(c0 (1 + contrast g(x)), least, most),   g: a smooth unit Gaussian field,
+
+with c0 solved so that the solids' volumes follow the slurry's weights. Carbon and polyimide are mixed in one proportion
+everywhere. It holds while features of the domain are below the voxel; pores inside particles stay empty.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq
+
+from npsi_twin.electrode.waves import Floats, WaveField, smooth_waves
+from npsi_twin.errors import ParameterError
+from npsi_twin.materials.compounds import MATERIALS
+from npsi_twin.recipes import Recipe, parameter
+from npsi_twin.seeds import Seeds
+
+#: Waves of the modulation; it varies slowly and needs few.
+_WAVES = 64
+
+
+class SlurryRecipe(Recipe):
+    """Weights of the slurry's solids, and how evenly carbon and binder are spread."""
+
+    silicon_weight_parts: float = parameter(
+        60.0, "weight of silicon in the slurry", unit="parts", source="Zhao 2018, section 2.1: stated", gt=0, le=100
+    )
+    carbon_weight_parts: float = parameter(
+        25.0, "weight of acetylene black in the slurry", unit="parts", source="Zhao 2018, section 2.1: stated", ge=0, lt=100
+    )
+    polyimide_weight_parts: float = parameter(
+        15.0, "weight of polyimide in the slurry (weighed as its precursor)", unit="parts",
+        source="Zhao 2018, section 2.1: stated", ge=0, lt=100,
+    )  # fmt: skip
+    contrast: float = parameter(
+        0.3, "standard deviation of the local solid share over its mean", source="assumed", ge=0, le=1
+    )
+    correlation_length_nm: float = parameter(
+        600.0, "distance over which the solid share varies (1/e)", unit="nm", source="assumed", ge=100, le=20000
+    )
+    least_fraction: float = parameter(
+        0.1, "smallest solid share between particles", source="assumed", ge=0.0, le=0.9
+    )
+    most_fraction: float = parameter(
+        0.95, "largest solid share between particles", source="assumed", gt=0.05, le=1.0
+    )
+
+    @property
+    def carbon_binder_per_silicon(self) -> float:
+        """Volume of carbon and polyimide solids over the volume of silicon."""
+        carbon, polyimide, silicon = self._volumes()
+        return (carbon + polyimide) / silicon
+
+    @property
+    def carbon_share(self) -> float:
+        """Carbon's share of the carbon-binder solids' volume."""
+        carbon, polyimide, _ = self._volumes()
+        return carbon / (carbon + polyimide) if carbon + polyimide > 0 else 0.0
+
+    def _volumes(self) -> tuple[float, float, float]:
+        return (
+            self.carbon_weight_parts / MATERIALS["acetylene_black"].density_g_per_cm3,
+            self.polyimide_weight_parts / MATERIALS["polyimide"].density_g_per_cm3,
+            self.silicon_weight_parts / MATERIALS["silicon"].density_g_per_cm3,
+        )
+
+
+@dataclass(frozen=True)
+class CarbonBinder:
+    """The share of solids between the particles.
+
+    Attributes
+    ----------
+    field
+        Unit-variance modulation.
+    contrast
+        Its weight.
+    level_fraction
+        Solid share where the modulation is zero.
+    least_fraction, most_fraction
+        Limits of the solid share.
+    carbon_share
+        Carbon's share of the solids' volume.
+    """
+
+    field: WaveField
+    contrast: float
+    level_fraction: float
+    least_fraction: float
+    most_fraction: float
+    carbon_share: float
+
+    def share(self, modulation: Floats) -> Floats:
+        """Return the solid share for values of the modulation field."""
+        plain = self.level_fraction * (1 + self.contrast * modulation)
+        return np.clip(plain, self.least_fraction, self.most_fraction)
+
+
+def draw_modulation(recipe: SlurryRecipe, *, seeds: Seeds) -> WaveField:
+    """Draw the field that modulates the solid share."""
+    return smooth_waves(seeds.stream("carbon-binder"), _WAVES, recipe.correlation_length_nm)
+
+
+def fill_carbon_binder(
+    recipe: SlurryRecipe, field: WaveField, modulation: Floats, room_nm3: Floats, silicon_nm3: float
+) -> CarbonBinder:
+    """Solve the solid share so that carbon and polyimide follow the slurry's weights.
+
+    Parameters
+    ----------
+    recipe
+        The slurry.
+    field
+        Modulation field, from `draw_modulation`.
+    modulation, room_nm3
+        Samples of the modulation in the room between particles and the volume each stands for, nm3, shape (n,).
+    silicon_nm3
+        Volume of silicon that shares the specimen with this room, nm3.
+
+    Returns
+    -------
+    CarbonBinder
+        With ``sum(share * room) = carbon_binder_per_silicon * silicon``.
+
+    Raises
+    ------
+    ParameterError
+        If the solids do not fit into the room, or if the least share already holds more than there is.
+    """
+    wanted = recipe.carbon_binder_per_silicon * silicon_nm3
+    if recipe.least_fraction >= recipe.most_fraction:
+        raise ParameterError(
+            f"slurry: least_fraction = {recipe.least_fraction:g} is not below most_fraction = {recipe.most_fraction:g}; the "
+            "solid share between particles varies between them. Widen the range."
+        )
+
+    def binder(level: float) -> CarbonBinder:
+        return CarbonBinder(
+            field, recipe.contrast, level, recipe.least_fraction, recipe.most_fraction, recipe.carbon_share
+        )
+
+    def excess(level: float) -> float:
+        return float((binder(level).share(modulation) * room_nm3).sum()) - wanted
+
+    # Beyond this level the unclipped share is at the limit wherever the modulation lets it.
+    limit = 4 * recipe.most_fraction
+    if silicon_nm3 <= 0 or excess(0.0) > 0 or excess(limit) < 0:
+        mean = wanted / float(room_nm3.sum()) if room_nm3.sum() > 0 else float("inf")
+        raise ParameterError(
+            f"slurry: carbon and polyimide would fill {mean:.3f} of the room between particles; allowed "
+            f"{recipe.least_fraction:g} to {recipe.most_fraction:g} (least_fraction, most_fraction), since their volume "
+            "follows from the silicon's by weight. Change powder.envelope_fraction, silicon.porosity_fraction, the weights "
+            "or the limits."
+        )
+    return binder(float(brentq(excess, 0.0, limit, xtol=1e-9)))

@@ -1,0 +1,271 @@
+"""Compiled kernels of `voxelise`: particles, then foil, carbon-binder domain and labels, in chunks of rows.
+
+Chunks of rows run in parallel; inside a chunk particles are added in the order of their numbers. No value depends on which
+chunk computes it: every voxel's field is summed from its own coordinates, in one order.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from npsi_twin.electrode.particle_lattice import fill_particle_lattice, solid_share
+from npsi_twin.electrode.waves import Floats, sum_waves
+from npsi_twin.volumes import Phase
+
+#: Rows that one thread computes at a time: enough to hide the rim of one cell on both sides.
+_ROWS_PER_CHUNK = 16
+
+_VOID, _SILICON, _CARBON_BINDER = int(Phase.VOID), int(Phase.SILICON), int(Phase.CARBON_BINDER)
+_CURRENT_COLLECTOR, _UNRESOLVED = int(Phase.CURRENT_COLLECTOR), int(Phase.UNRESOLVED_SILICON)
+
+
+class SceneArrays(NamedTuple):
+    """The scene as the kernels read it; see `Particles`, `PoreNetworks`, `BismuthBeads` and `CarbonBinder`."""
+
+    centre: Floats
+    lower: Floats
+    upper: Floats
+    facet_normals: Floats
+    facet_distances: Floats
+    facet_start: NDArray[np.int64]
+    lithium: Floats
+    wavevectors: Floats
+    phases: Floats
+    levels: Floats
+    beads: Floats
+    bead_start: NDArray[np.int64]
+    bead_radius: float
+    binder_wavevectors: Floats
+    binder_phases: Floats
+    binder_level: float
+    binder_contrast: float
+    binder_least: float
+    binder_most: float
+
+
+class GridAxes(NamedTuple):
+    """Voxel centres, the surfaces over them and the specimen's outline."""
+
+    along: Floats
+    height: Floats
+    across: Floats
+    voxel: float
+    foil_top: Floats
+    layer_top: Floats
+    foil_bottom: float
+    inside: Floats
+
+
+class Shares(NamedTuple):
+    """Output arrays (z, y, x), zero on entry."""
+
+    phase: NDArray[np.uint8]
+    void: NDArray[np.float32]
+    silicon: NDArray[np.float32]
+    lithium: NDArray[np.float32]
+    carbon_binder: NDArray[np.float32]
+    current_collector: NDArray[np.float32]
+    bismuth: NDArray[np.float32]
+    particle_id: NDArray[np.int32]
+
+
+@njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]  # numba ships no types
+def rasterise(scene: SceneArrays, axes: GridAxes, sub: int, unresolved: bool, out: Shares) -> None:
+    """Fill ``out`` for all rows of ``axes``, each voxel cut into ``sub`` cubed for the pore networks."""
+    rows = axes.along.size
+    waves = scene.binder_phases.size
+    cos_x = np.empty((waves, axes.across.size), np.float32)
+    sin_x = np.empty((waves, axes.across.size), np.float32)
+    for w in range(waves):
+        for x in range(axes.across.size):
+            phase = scene.binder_wavevectors[w, 2] * axes.across[x]
+            cos_x[w, x], sin_x[w, x] = np.cos(phase), np.sin(phase)
+    for chunk in prange((rows + _ROWS_PER_CHUNK - 1) // _ROWS_PER_CHUNK):
+        first = chunk * _ROWS_PER_CHUNK
+        last = min(first + _ROWS_PER_CHUNK, rows)
+        # Share of envelopes so far, and the largest share of one particle.
+        taken = np.zeros((last - first, axes.height.size, axes.across.size), np.float32)
+        largest = np.zeros_like(taken)
+        for particle in range(scene.levels.size):
+            _add_particle(scene, axes, sub, particle, first, last, taken, largest, out)
+        for z in range(first, last):
+            _compose_row(scene, axes, unresolved, z, taken[z - first], cos_x, sin_x, out)
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+def _overlap(centres, low, high, half):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Return the index range of voxels (ascending or descending centres) that reach into [low, high]."""
+    start = 0
+    while start < centres.size and not (low - half < centres[start] < high + half):
+        start += 1
+    stop = start
+    while stop < centres.size and low - half < centres[stop] < high + half:
+        stop += 1
+    return start, stop
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+def _sub_centres(centres, start, stop, origin, voxel, sub):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Return the centres of sub-voxels from ``origin``, with a rim of one on each side."""
+    cell = voxel / sub
+    direction = -1.0 if centres.size > 1 and centres[1] < centres[0] else 1.0
+    out = np.empty((stop - start) * sub + 2)
+    for i in range(stop - start):
+        for j in range(sub):
+            out[1 + i * sub + j] = centres[start + i] - origin + direction * (j - (sub - 1) / 2) * cell
+    out[0] = out[1] - direction * cell
+    out[-1] = out[-2] + direction * cell
+    return out
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+def _add_particle(scene, axes, sub, particle, first, last, taken, largest, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Add one particle's envelope, silicon and bismuth to a chunk of rows."""
+    centre, lower, upper = scene.centre[particle], scene.lower[particle], scene.upper[particle]
+    half = axes.voxel / 2
+    if not centre[0] + lower[0] - half < axes.along[last - 1] or not axes.along[first] < centre[0] + upper[0] + half:
+        return
+    z0, z1 = _overlap(axes.along[first:last], centre[0] + lower[0], centre[0] + upper[0], half)
+    y0, y1 = _overlap(axes.height, centre[1] + lower[1], centre[1] + upper[1], half)
+    x0, x1 = _overlap(axes.across, centre[2] + lower[2], centre[2] + upper[2], half)
+    if z0 >= z1 or y0 >= y1 or x0 >= x1:
+        return
+    cell = axes.voxel / sub
+    along = _sub_centres(axes.along, first + z0, first + z1, centre[0], axes.voxel, sub)
+    height = _sub_centres(axes.height, y0, y1, centre[1], axes.voxel, sub)
+    across = _sub_centres(axes.across, x0, x1, centre[2], axes.voxel, sub)
+    field = np.zeros((along.size, height.size, across.size), np.float32)
+    envelope = np.zeros((along.size, height.size, across.size), np.float32)
+    facets = slice(scene.facet_start[particle], scene.facet_start[particle + 1])
+    fill_particle_lattice(
+        scene.wavevectors[particle], scene.phases[particle], scene.facet_normals[facets], scene.facet_distances[facets],
+        along, height, across, cell, field, envelope,
+    )  # fmt: skip
+    shape = (z1 - z0, y1 - y0, x1 - x0)
+    whole, solid = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    weight = np.float32(1.0 / sub**3)
+    for z in range(1, along.size - 1):
+        for y in range(1, height.size - 1):
+            for x in range(1, across.size - 1):
+                inside = envelope[z, y, x]
+                if inside > 0:
+                    share, _ = solid_share(field, z, y, x, scene.levels[particle])
+                    whole[(z - 1) // sub, (y - 1) // sub, (x - 1) // sub] += weight * inside
+                    solid[(z - 1) // sub, (y - 1) // sub, (x - 1) // sub] += weight * inside * np.float32(share)
+    beads = np.zeros(shape, np.float32)
+    for bead in range(scene.bead_start[particle], scene.bead_start[particle + 1]):
+        _add_bead(scene.beads[bead], scene.bead_radius, along, height, across, cell, sub, beads)
+    lithium = np.float32(scene.lithium[particle])
+    for z in range(shape[0]):
+        for y in range(shape[1]):
+            for x in range(shape[2]):
+                if whole[z, y, x] > 0:
+                    at = (first + z0 + z, y0 + y, x0 + x)
+                    foil, _ = _foil_and_domain(axes, at[0], at[1], at[2])
+                    room = max(1.0 - foil - taken[z0 + z, at[1], at[2]], 0.0)
+                    kept = np.float32(min(1.0, room / whole[z, y, x]))
+                    taken[z0 + z, at[1], at[2]] += kept * whole[z, y, x]
+                    out.silicon[at] += kept * solid[z, y, x]
+                    out.lithium[at] += kept * solid[z, y, x] * lithium
+                    out.bismuth[at] += kept * min(beads[z, y, x], whole[z, y, x] - solid[z, y, x])
+                    if kept * whole[z, y, x] > largest[z0 + z, at[1], at[2]]:
+                        largest[z0 + z, at[1], at[2]] = kept * whole[z, y, x]
+                        out.particle_id[at] = particle + 1
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+def _add_bead(place, radius, along, height, across, cell, sub, beads):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Add the share of a sphere to voxels; the cell's mean distance takes the bias of curvature away."""
+    reach = radius + 2 * cell
+    weight = np.float32(1.0 / sub**3)
+    for z in range(1, along.size - 1):
+        if abs(along[z] - place[0]) > reach:
+            continue
+        for y in range(1, height.size - 1):
+            if abs(height[y] - place[1]) > reach:
+                continue
+            for x in range(1, across.size - 1):
+                dz, dy, dx = along[z] - place[0], height[y] - place[1], across[x] - place[2]
+                distance = np.sqrt(dz * dz + dy * dy + dx * dx)
+                if distance > reach:
+                    continue
+                mean_distance = distance + cell * cell / (12 * max(distance, cell / 2))
+                share = min(max(0.5 + (radius - mean_distance) / cell, 0.0), 1.0)
+                beads[(z - 1) // sub, (y - 1) // sub, (x - 1) // sub] += weight * np.float32(share)
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+def _ramp(value):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    return min(max(0.5 + value, 0.0), 1.0)
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+def _foil_and_domain(axes, z, y, x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Return the voxel's shares of foil and of the room between the foil's surface and the layer's top."""
+    below_foil_top = _ramp((axes.foil_top[z, x] - axes.height[y]) / axes.voxel)
+    foil = max(below_foil_top - _ramp((axes.foil_bottom - axes.height[y]) / axes.voxel), 0.0)
+    return foil, _ramp((axes.layer_top[z, x] - axes.height[y]) / axes.voxel) - below_foil_top
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+def _compose_row(scene, axes, unresolved, z, taken, cos_x, sin_x, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Turn the shares of one row of slices into fractions and labels."""
+    waves, width = scene.binder_phases.size, axes.across.size
+    c, s = np.empty(waves, np.float32), np.empty(waves, np.float32)
+    modulation, domain = np.empty(width, np.float32), np.empty(width)
+    for y in range(axes.height.size):
+        any_domain = False
+        for x in range(width):
+            _, room = _foil_and_domain(axes, z, y, x)
+            domain[x] = max(room - taken[y, x], 0.0)
+            any_domain = any_domain or (domain[x] > 0 and axes.inside[y, x] > 0)
+        if any_domain:
+            for w in range(waves):
+                q = scene.binder_wavevectors[w]
+                phase = q[0] * axes.along[z] + q[1] * axes.height[y] + scene.binder_phases[w]
+                c[w], s[w] = np.sqrt(2.0 / waves) * np.cos(phase), np.sqrt(2.0 / waves) * np.sin(phase)
+            sum_waves(c, s, cos_x, sin_x, 0, width, modulation)
+        for x in range(width):
+            inside = axes.inside[y, x]
+            solids = 0.0
+            if domain[x] > 0:
+                plain = scene.binder_level * (1.0 + scene.binder_contrast * modulation[x])
+                solids = min(max(plain, scene.binder_least), scene.binder_most)
+            foil, _ = _foil_and_domain(axes, z, y, x)
+            _write_voxel(inside, foil, taken[y, x], domain[x], solids, unresolved, z, y, x, out)
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+def _write_voxel(inside, foil, envelope, domain, solids, unresolved, z, y, x, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Write the fractions and the label of one voxel."""
+    silicon, lithium = out.silicon[z, y, x], out.lithium[z, y, x]
+    out.lithium[z, y, x] = lithium / silicon if silicon > 0 else 0.0
+    out.silicon[z, y, x] = inside * silicon
+    out.bismuth[z, y, x] *= inside
+    out.current_collector[z, y, x] = inside * foil
+    out.carbon_binder[z, y, x] = inside * domain * solids
+    filled = (
+        np.float64(out.silicon[z, y, x]) + out.bismuth[z, y, x] + out.current_collector[z, y, x]
+        + out.carbon_binder[z, y, x]
+    )  # fmt: skip
+    out.void[z, y, x] = max(1.0 - filled, 0.0)
+    open_space = 1.0 - inside * (foil + envelope + domain)
+    phase = _VOID
+    if foil > 0 and inside * foil >= max(inside * envelope, inside * domain, open_space):
+        phase = _CURRENT_COLLECTOR
+    elif envelope > 0 and inside * envelope >= max(inside * domain, open_space):
+        solid = silicon + out.bismuth[z, y, x] / max(inside, 1e-9)
+        if unresolved:
+            phase = _UNRESOLVED
+        elif 2 * solid > envelope:
+            phase = _SILICON
+        out.phase[z, y, x] = phase
+        return
+    elif domain > 0 and inside * domain >= open_space:
+        phase = _CARBON_BINDER
+    out.particle_id[z, y, x] = 0
+    out.phase[z, y, x] = phase
+
+

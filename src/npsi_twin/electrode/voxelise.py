@@ -1,0 +1,234 @@
+"""Turn any slab of a scene into truth at any voxel size.
+
+`Electrode`, `VoxelGrid`, a range of rows -> `Composition`: volume fractions, labels and particle numbers. The model: every
+voxel holds shares of foil, particle envelopes, the carbon-binder domain (the rest below the layer's top) and open space;
+an envelope's share holds silicon, bismuth and pore, the domain's share holds solids in the local proportion. Where two
+claims meet, the foil goes before particles and particles before the domain. Shares are partial volumes (see
+`particle_lattice`); voxels above a twelfth of the pore network's wavelength are sub-sampled, so that unresolved np-Si has
+the right mean. Volumes converge with the square of the voxel; the silicon's internal surface contributes only at fourth order.
+
+Rows are independent: a slab has the same bits alone as in the whole volume, for any number of threads.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npsi_twin.electrode.rasterise import GridAxes, SceneArrays, Shares, rasterise
+from npsi_twin.electrode.scene import Electrode
+from npsi_twin.electrode.waves import Floats
+from npsi_twin.errors import IncompatibleError
+from npsi_twin.recipes import MadeBy
+from npsi_twin.volumes import FloatArray, VoxelGrid
+
+#: Samples per wavelength of the pore network; coarser voxels are cut into sub-voxels.
+_SAMPLES_PER_WAVELENGTH = 12
+#: Cells, and rows of cells at a time, in which the room between particles is measured.
+_ROOM_CELL_NM, _ROOM_ROWS = 100.0, 32
+
+
+@dataclass(frozen=True)
+class Composition:
+    """Truth of a slab: what fills each voxel. Arrays are (z, y, x), read-only; fractions are of the voxel's volume.
+
+    Attributes
+    ----------
+    phase
+        `npsi_twin.volumes.Phase` labels: the domain with the largest share of the voxel (foil, envelope, carbon-binder
+        domain, open space; ties in this order); in an envelope, whichever of silicon and void fills more of it, or
+        UNRESOLVED_SILICON where the smaller of mean pore and mean ligament is below two voxels. Bismuth counts as silicon
+        here, being solid of the particle.
+    void_fraction, silicon_fraction, carbon_binder_fraction, current_collector_fraction, bismuth_fraction
+        Volumes per voxel volume; they add up to one. Silicon is the LixSi alloy; carbon-binder its solids.
+    lithium_per_silicon
+        x in LixSi of the voxel's silicon; 0 where there is none.
+    particle_id
+        Number of the particle whose envelope has the largest share of the voxel, pores included; 0 elsewhere.
+    voxel_nm
+        Edge of a voxel, nm.
+    first_row
+        Row of the grid at index 0 along z.
+    carbon_share
+        Carbon's share of the carbon-binder solids' volume; polyimide is the rest.
+    made_by
+        Provenance.
+    """
+
+    phase: NDArray[np.uint8]
+    void_fraction: FloatArray
+    silicon_fraction: FloatArray
+    lithium_per_silicon: FloatArray
+    carbon_binder_fraction: FloatArray
+    current_collector_fraction: FloatArray
+    bismuth_fraction: FloatArray
+    particle_id: NDArray[np.int32]
+    voxel_nm: float
+    first_row: int
+    carbon_share: float
+    made_by: MadeBy
+
+    def __post_init__(self) -> None:
+        for value in vars(self).values():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+
+
+def voxelise(electrode: Electrode, grid: VoxelGrid, rows: range) -> Composition:
+    """Compute the composition of some rows of a voxel grid.
+
+    Parameters
+    ----------
+    electrode
+        The scene.
+    grid
+        Voxels about the rotation axis; may be wider and higher than the specimen, not longer.
+    rows
+        Which rows (z) to compute, step 1.
+
+    Returns
+    -------
+    Composition
+        Arrays of shape (rows, ny, nx).
+
+    Raises
+    ------
+    IncompatibleError
+        If rows lie outside the grid, or the grid is longer along the rotation axis than the scene.
+
+    Examples
+    --------
+    >>> from npsi_twin.electrode.build import ElectrodeRecipe, build_electrode
+    >>> from npsi_twin.electrode.specimen import SpecimenRecipe
+    >>> from npsi_twin.seeds import Seeds
+    >>> small = ElectrodeRecipe(specimen=SpecimenRecipe(width_um=4.0, length_um=3.0))
+    >>> electrode = build_electrode(small, seeds=Seeds(1))
+    >>> slab = voxelise(electrode, VoxelGrid((30, 44, 44), 100.0), range(10, 12))
+    >>> slab.phase.shape, bool((slab.silicon_fraction + slab.void_fraction <= 1).all())
+    ((2, 44, 44), True)
+    """
+    _check(electrode, grid, rows)
+    shares = _shares(electrode, grid, rows, _sub_samples(electrode, grid))
+    return Composition(
+        phase=shares.phase,
+        void_fraction=shares.void,
+        silicon_fraction=shares.silicon,
+        lithium_per_silicon=shares.lithium,
+        carbon_binder_fraction=shares.carbon_binder,
+        current_collector_fraction=shares.current_collector,
+        bismuth_fraction=shares.bismuth,
+        particle_id=shares.particle_id,
+        voxel_nm=grid.voxel_nm,
+        first_row=rows.start,
+        carbon_share=electrode.carbon_binder.carbon_share,
+        made_by=MadeBy("voxelise", electrode.made_by.recipe_digest, electrode.made_by.root_seed),
+    )
+
+
+def specimen_grid(electrode: Electrode, voxel_nm: float) -> VoxelGrid:
+    """Return the smallest grid that holds the specimen's solids above the foil's surface, and all of a needle.
+
+    The voxel is shrunk a little where the length is not a whole number of voxels.
+    """
+    specimen = electrode.specimen
+    rows = math.ceil(1e3 * specimen.length_um / voxel_nm - 1e-9)
+    voxel_nm = 1e3 * specimen.length_um / rows
+    width = math.ceil(1e3 * specimen.width_um / voxel_nm - 1e-9)
+    tallest = 5 * (electrode.foil.sd_nm + electrode.layer.sd_nm) + electrode.layer.mean_nm
+    height = 2 * math.ceil((abs(electrode.foil.mean_nm) + tallest) / voxel_nm)
+    return VoxelGrid((rows, width if specimen.shape == "needle" else height, width), voxel_nm)
+
+
+def room_between_particles(scene: Electrode) -> tuple[Floats, Floats, float]:
+    """Sample the carbon-binder domain of the specimen, and add up its silicon.
+
+    Cells of 100 nm in 50 nm sub-cells are enough: partial volumes are kept, and the modulation is smooth over a cell.
+
+    Parameters
+    ----------
+    scene
+        A scene whose domain between particles is filled solid, so that its carbon-binder fraction is the domain itself.
+
+    Returns
+    -------
+    tuple
+        The modulation field in n cells (n,), the domain's volume in each (n,) nm3, and the silicon's volume, nm3.
+    """
+    grid = specimen_grid(scene, _ROOM_CELL_NM)
+    height_nm, across_nm, along_nm = grid.height_nm, grid.across_nm, grid.along_nm
+    modulation, room, silicon = [], [], 0.0
+    for first in range(0, grid.shape[0], _ROOM_ROWS):
+        rows = range(first, min(first + _ROOM_ROWS, grid.shape[0]))
+        slab = _shares(scene, grid, rows, sub=2)
+        silicon += float(slab.silicon.sum(dtype=np.float64))
+        z, y, x = np.nonzero(slab.carbon_binder)
+        points = np.stack([along_nm[first + z], height_nm[y], across_nm[x]], axis=1)
+        modulation.append(scene.carbon_binder.field.at(points))
+        room.append(slab.carbon_binder[z, y, x].astype(np.float64))
+    cell_nm3 = grid.voxel_nm**3
+    return np.concatenate(modulation), np.concatenate(room) * cell_nm3, silicon * cell_nm3
+
+
+def _shares(electrode: Electrode, grid: VoxelGrid, rows: range, sub: int) -> Shares:
+    """Rasterise some rows, each voxel cut into ``sub`` cubed."""
+    shape = (len(rows), grid.shape[1], grid.shape[2])
+    shares = Shares(
+        phase=np.zeros(shape, np.uint8),
+        void=np.zeros(shape, np.float32),
+        silicon=np.zeros(shape, np.float32),
+        lithium=np.zeros(shape, np.float32),
+        carbon_binder=np.zeros(shape, np.float32),
+        current_collector=np.zeros(shape, np.float32),
+        bismuth=np.zeros(shape, np.float32),
+        particle_id=np.zeros(shape, np.int32),
+    )
+    if len(rows):
+        rasterise(_scene_arrays(electrode), _axes(electrode, grid, rows), sub, _is_unresolved(electrode, grid), shares)
+    return shares
+
+
+def _check(electrode: Electrode, grid: VoxelGrid, rows: range) -> None:
+    if rows.step != 1 or rows.start < 0 or rows.stop > grid.shape[0]:
+        raise IncompatibleError(
+            f"voxelise: rows {rows.start} to {rows.stop} (step {rows.step}) of a grid of {grid.shape[0]} rows; rows must lie "
+            "in the grid and follow one another. Ask for a range within it."
+        )
+    length_um, built_um = grid.shape[0] * grid.voxel_nm / 1e3, electrode.specimen.length_um
+    if length_um > built_um * (1 + 1e-9):
+        raise IncompatibleError(
+            f"voxelise: the grid is {length_um:g} um long along the rotation axis, the electrode is built over {built_um:g} um; "
+            "beyond its end nothing is known. Use fewer rows, or build with a larger specimen.length_um."
+        )
+
+
+def _sub_samples(electrode: Electrode, grid: VoxelGrid) -> int:
+    return max(1, math.ceil(grid.voxel_nm * _SAMPLES_PER_WAVELENGTH / electrode.pores.wavelength_nm - 1e-9))
+
+
+def _is_unresolved(electrode: Electrode, grid: VoxelGrid) -> bool:
+    return min(electrode.pores.mean_pore_nm, electrode.pores.mean_ligament_nm) < 2 * grid.voxel_nm
+
+
+def _scene_arrays(electrode: Electrode) -> SceneArrays:
+    particles, pores, beads, binder = electrode.particles, electrode.pores, electrode.bismuth, electrode.carbon_binder
+    return SceneArrays(
+        particles.centre_nm, particles.lower_nm, particles.upper_nm,
+        particles.facet_normals, particles.facet_distances_nm, particles.facet_start, particles.lithium_per_silicon,
+        pores.wavevectors_per_nm, pores.phases_rad, pores.levels,
+        beads.places_nm, beads.start, beads.radius_nm,
+        binder.field.wavevectors_per_nm, binder.field.phases_rad, binder.level_fraction, binder.contrast,
+        binder.least_fraction, binder.most_fraction,
+    )  # fmt: skip
+
+
+def _axes(electrode: Electrode, grid: VoxelGrid, rows: range) -> GridAxes:
+    along = np.ascontiguousarray(grid.along_nm[rows.start : rows.stop])
+    height, across, voxel = grid.height_nm, grid.across_nm, grid.voxel_nm
+    foil_top = electrode.foil.on_rows(along, across, voxel)
+    layer_top = foil_top + electrode.layer.on_rows(along, across, voxel)
+    inside: Floats = electrode.specimen.share(height, across, voxel)
+    foil_bottom = electrode.foil.mean_nm - electrode.foil_thickness_nm
+    return GridAxes(along, height, across, voxel, foil_top, layer_top, foil_bottom, inside)
+
+

@@ -1,0 +1,181 @@
+"""What a run will cost: memory, disk and time of every stage, before anything runs.
+
+Each stage's cost is the count of what it handles (voxels, polar samples, counts) times a constant that was measured on
+two cores of an AMD EPYC. Times scale with the machine, memory and disk do not.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from npsi_twin.errors import ResourceError
+from npsi_twin.execution import ExecutionRecipe, available_cpus
+from npsi_twin.specification import Specification
+from npsi_twin.storage.dataexchange import ScanFile
+
+_REFERENCE_CPUS = 2
+_PROCESS_BYTES = 350e6  # interpreter with numpy, scipy, numba and finufft
+
+# Seconds on the reference machine for one of what is counted.
+_S_PER_TRUE_VOXEL = 60e-9  # voxelise, attenuation, compress, write
+_S_PER_FINE_VOXEL = 10e-9  # voxelise and attenuation on the simulation grid
+_S_PER_POLAR_SAMPLE = 30e-9  # projection: one view of one column of one row, with its share of the transforms
+_S_PER_COUNT = 60e-9  # blur, photons, camera
+_S_PER_SINOGRAM_SAMPLE = 90e-9  # corrections, rings, backprojection
+_S_PER_VOXEL_SEGMENTED = 150e-9
+_S_PER_VOXEL_MEASURED = 800e-9  # truth and recovered
+_S_REPORT = 8.0
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """Expected cost of one stage: seconds, peak bytes of memory, bytes of disk."""
+
+    stage: str
+    seconds: float
+    memory_bytes: float
+    disk_bytes: float
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Expected cost of a run."""
+
+    stages: Sequence[StageCost]
+    workers: int
+
+    @property
+    def seconds(self) -> float:
+        """Time of all stages."""
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def memory_bytes(self) -> float:
+        """Peak of the stages."""
+        return max(stage.memory_bytes for stage in self.stages)
+
+    @property
+    def disk_bytes(self) -> float:
+        """Size of all files."""
+        return sum(stage.disk_bytes for stage in self.stages)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the costs for machines."""
+        total = {"seconds": self.seconds, "memory_bytes": self.memory_bytes, "disk_bytes": self.disk_bytes}
+        return {"workers": self.workers, "stages": [asdict(stage) for stage in self.stages], "total": total}
+
+    def as_text(self) -> str:
+        """Return the costs for people."""
+        lines = [f"{'stage':<12} {'time':>10} {'memory':>10} {'disk':>10}"]
+        rows = [*self.stages, StageCost("together", self.seconds, self.memory_bytes, self.disk_bytes)]
+        for row in rows:
+            memory, disk = (f"{size / 2**30:.2f} GiB" for size in (row.memory_bytes, row.disk_bytes))
+            lines.append(f"{row.stage:<12} {_duration(row.seconds):>10} {memory:>10} {disk:>10}")
+        lines.append(f"with {self.workers} worker(s) on {available_cpus()} processor(s); memory is the peak")
+        return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
+    """Predict what `run_twin` will cost.
+
+    Parameters
+    ----------
+    specification
+        What would be run.
+    workers
+        Worker processes.
+
+    Examples
+    --------
+    >>> from npsi_twin.specification import preset_specification
+    >>> costs = plan_twin(preset_specification("zhao2018"))
+    >>> costs.disk_bytes > 50e9
+    True
+    """
+    microscope = specification.microscope
+    detector, n = microscope.detector, microscope.supersampling
+    rows, columns, views = detector.rows, detector.columns, microscope.stage.views
+    slab = min(specification.execution.slab_rows, rows)
+    voxels = rows * columns**2
+    counts = rows * columns * (views + detector.flat_frames + detector.dark_frames)
+    fine_slab = (slab + 2 * microscope.halo_rows) * n
+    fine_rows = fine_slab * rows / slab
+    fine_voxels, fine_samples = fine_rows * (columns * n) ** 2, fine_rows * views * columns * n
+    speed = _REFERENCE_CPUS / available_cpus()
+    build = StageCost(
+        "build",
+        speed * voxels * _S_PER_TRUE_VOXEL,
+        _PROCESS_BYTES * workers + 60 * workers * slab * columns**2,
+        1.5 * voxels,
+    )
+    scan = StageCost(
+        "scan",
+        speed * (fine_voxels * _S_PER_FINE_VOXEL + fine_samples * _S_PER_POLAR_SAMPLE + counts * _S_PER_COUNT),
+        _PROCESS_BYTES * workers + workers * (fine_slab * columns * n * (40 * columns * n + 12 * views)),
+        2 * counts,
+    )
+    reconstruct = _reconstruction_cost(rows, columns, views, slab, workers)
+    whole = _PROCESS_BYTES + 20 * voxels
+    return Costs(
+        (
+            build,
+            scan,
+            reconstruct,
+            StageCost("segment", speed * voxels * _S_PER_VOXEL_SEGMENTED, whole, 0.05 * voxels),
+            StageCost("measure", speed * voxels * _S_PER_VOXEL_MEASURED, whole, 1e6),
+            StageCost("compare", 1.0, whole, 1e5),
+            StageCost("report", _S_REPORT, _PROCESS_BYTES + 4 * rows * columns, 5e6),
+        ),
+        workers,
+    )
+
+
+def _reconstruction_cost(rows: int, columns: int, views: int, slab: int, workers: int) -> StageCost:
+    samples = rows * columns * views
+    return StageCost(
+        "reconstruct",
+        _REFERENCE_CPUS / available_cpus() * samples * _S_PER_SINOGRAM_SAMPLE,
+        _PROCESS_BYTES * workers + workers * slab * columns * (40 * views + 24 * columns),
+        4.0 * rows * columns**2,
+    )
+
+
+def plan_reconstruction(scan_file: ScanFile, execution: ExecutionRecipe, *, workers: int = 1) -> Costs:
+    """Predict what the reconstruction of a scan file will cost."""
+    rows, beam = scan_file.rows, scan_file.beam
+    slab = min(execution.slab_rows, rows)
+    return Costs((_reconstruction_cost(rows, beam.columns, beam.views, slab, workers),), workers)
+
+
+def check_resources(costs: Costs, folder: Path) -> None:
+    """Refuse what does not fit into memory or onto the disk, before anything is written.
+
+    Raises
+    ------
+    ResourceError
+        With what is needed, what there is, and what to change.
+    """
+    memory = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if hasattr(os, "sysconf") else float("inf")
+    if costs.memory_bytes > memory:
+        worst = max(costs.stages, key=lambda stage: stage.memory_bytes)
+        raise ResourceError(
+            f"{worst.stage}: needs about {worst.memory_bytes / 2**30:.0f} GiB of memory; this machine has "
+            f"{memory / 2**30:.0f} GiB. Segmentation and measurement hold the whole volume: give fewer "
+            "microscope.detector.rows or columns, or fewer --workers."
+        )
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if 1.2 * costs.disk_bytes > free:
+        raise ResourceError(
+            f"{folder}: needs about {1.2 * costs.disk_bytes / 1e9:.1f} GB of disk; {free / 1e9:.1f} GB are free. "
+            "Free some space, give another --out, or a smaller specification."
+        )

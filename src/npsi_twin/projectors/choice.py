@@ -1,0 +1,62 @@
+"""Which projector works here.
+
+Takes a backend's name, a geometry and a width, gives a `Projector`. ``"auto"`` takes the fastest backend that is
+present and whose transpose is exact; the projector's `name` records which one that was, for the provenance of products.
+"""
+
+from typing import Literal
+
+from npsi_twin.errors import ParameterError
+from npsi_twin.projectors.contract import Projector
+from npsi_twin.scan import ParallelBeam
+
+ProjectorName = Literal["auto", "nufft", "astra-cpu", "astra-cuda"]
+
+
+def choose_projector(name: ProjectorName, beam: ParallelBeam, width: int, *, threads: int | None = None) -> Projector:
+    """Make the projector of the given name.
+
+    Parameters
+    ----------
+    name
+        ``"nufft"`` (finufft, CPU), ``"astra-cpu"`` (ASTRA, linear kernel), ``"astra-cuda"`` (ASTRA on an NVIDIA GPU),
+        or ``"auto"``, which takes ``"nufft"``.
+    beam
+        Geometry with a known rotation axis.
+    width
+        Voxels along a side of a slice.
+    threads
+        Threads to use; every core this process may use when None.
+
+    Returns
+    -------
+    Projector
+        Ready to use; its `name` is never ``"auto"``.
+
+    Raises
+    ------
+    ParameterError
+        The name is none of these.
+    MissingBackendError
+        The backend is not present.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> beam = ParallelBeam(np.linspace(0, 3, 8), columns=20, pixel_nm=50.0, rotation_axis_px=9.5)
+    >>> choose_projector("auto", beam, width=20).name
+    'nufft'
+    """
+    match name:
+        case "auto" | "nufft":
+            from npsi_twin.projectors.nufft import NufftProjector
+
+            return NufftProjector(beam, width, threads=threads)
+        case "astra-cpu" | "astra-cuda":
+            from npsi_twin.projectors.astra import AstraProjector
+
+            return AstraProjector(beam, width, device="cpu" if name == "astra-cpu" else "cuda", threads=threads)
+    raise ParameterError(
+        f"projector: got {name!r}; 'auto', 'nufft', 'astra-cpu' and 'astra-cuda' are known. "
+        "Use 'auto' to leave the choice to this machine."
+    )

@@ -1,0 +1,267 @@
+"""What every projector promises, and the guards and the convolution that all of them share.
+
+Takes a slab of slices (z, y, x), ``attenuation_per_um``, and gives sinograms (z, view, column), dimensionless line
+integrals; `Projector.adjoint` is the exact transpose, `Projector.filtered_adjoint` the transpose of sinograms convolved
+along their columns, which is filtered backprojection up to a constant.
+
+The model is the parallel beam of `npsi_twin.scan`, with voxels as large as detector pixels:
+
+    sinogram[v, c] = pixel_um * sum over the line  x cos(angle_v) - y sin(angle_v) = (c - axis - shift_v) * pixel
+
+How the line meets the voxels is the backend's own choice (band-limited for Fourier, linear or area weights for rays);
+all choices converge to the same integrals. Detector rows are independent, so any slab of rows is a valid unit of work.
+
+Guards refuse what would spoil a whole slice silently: one NaN, a wrong shape, an unknown rotation axis.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.fft
+from numpy.typing import ArrayLike, NDArray
+
+from npsi_twin.errors import IncompatibleError, ParameterError
+from npsi_twin.scan import ParallelBeam
+from npsi_twin.volumes import FloatArray
+
+
+class Projector(Protocol):
+    """A linear map from slices to sinograms for one geometry, with its transpose.
+
+    The same input gives the same bytes, for any number of threads. A projector holds no state that a call changes.
+    """
+
+    @property
+    def name(self) -> str:
+        """The backend that works here, never ``"auto"``."""
+
+    @property
+    def beam(self) -> ParallelBeam:
+        """The geometry; its rotation axis is known."""
+
+    @property
+    def width(self) -> int:
+        """Slices are ``width`` x ``width`` voxels of ``beam.pixel_nm``, centred on the rotation axis."""
+
+    def forward(self, slab: FloatArray) -> FloatArray:
+        """Return the line integrals of every slice.
+
+        Parameters
+        ----------
+        slab
+            ``attenuation_per_um``, shape (z, width, width), finite; converted to float32 where it is not.
+
+        Returns
+        -------
+        FloatArray
+            Line integrals, dimensionless, shape (z, views, columns).
+
+        Raises
+        ------
+        IncompatibleError
+            The shape is not (z, width, width).
+        ParameterError
+            The slab holds NaN, infinity or something that is not a real number.
+        """
+
+    def adjoint(self, sinograms: FloatArray) -> FloatArray:
+        """Return the transpose of `forward` applied to sinograms.
+
+        Parameters
+        ----------
+        sinograms
+            Dimensionless, shape (z, views, columns), finite; converted to float32 where they are not.
+
+        Returns
+        -------
+        FloatArray
+            Shape (z, width, width), um: the sum over views of what each voxel contributes to, times the voxel in um.
+        """
+
+    def filtered_adjoint(self, sinograms: FloatArray, taps: NDArray[np.floating[Any]]) -> FloatArray:
+        """Return the transpose applied to sinograms convolved along their columns.
+
+        The convolution is linear, with zeros outside the detector, and its result is kept beyond the detector's edges
+        as far as the slice's corners reach, so that `taps` = [1] gives `adjoint`.
+
+        Parameters
+        ----------
+        sinograms
+            Shape (z, views, columns), finite.
+        taps
+            Odd number of filter taps, at most 2 * columns - 1, the centre at ``taps // 2``; shape (taps,) for all
+            views or (views, taps).
+
+        Returns
+        -------
+        FloatArray
+            Shape (z, width, width).
+        """
+
+
+def accepted_geometry(where: str, beam: ParallelBeam, width: int) -> float:
+    """Return the rotation axis in pixels after checking that beam and width can make a projector."""
+    if isinstance(width, bool) or not isinstance(width, int | np.integer) or width < 1:
+        raise ParameterError(
+            f"{where}: got width {width!r}; a slice needs a whole, positive number of voxels. "
+            "Give, for example, beam.columns."
+        )
+    return beam.known_axis_px()
+
+
+def accepted_threads(where: str, threads: int | None) -> int:
+    """Return the number of threads asked for, or the number of cores this process may use."""
+    if threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ParameterError(f"{where}: got {threads!r} threads; at least 1 is needed. Leave it out to use every core.")
+    return threads
+
+
+def accepted_slab(where: str, slab: ArrayLike, width: int) -> FloatArray:
+    """Return the slab as finite, C-contiguous float32 (z, width, width); a copy only where it is not that already."""
+    return _accepted(where, "slab", slab, ("z", "y", "x"), (width, width))
+
+
+def accepted_sinograms(where: str, sinograms: ArrayLike, beam: ParallelBeam) -> FloatArray:
+    """Return sinograms as finite, C-contiguous float32 (z, views, columns)."""
+    return _accepted(where, "sinograms", sinograms, ("z", "view", "column"), (beam.views, beam.columns))
+
+
+def _accepted(
+    where: str, what: str, values: ArrayLike, axes: tuple[str, str, str], shape: tuple[int, int]
+) -> FloatArray:
+    given = np.asarray(values)
+    if given.ndim != 3 or given.shape[0] < 1 or given.shape[1:] != shape:
+        raise IncompatibleError(
+            f"{where}: got {what} of shape {given.shape}; ({', '.join(axes)}) = (at least 1, {shape[0]}, {shape[1]}) "
+            "is what this geometry has. Make the projector for the array, or cut the array to the projector."
+        )
+    if given.dtype.kind not in "fiu":
+        raise ParameterError(f"{where}: got {what} of type {given.dtype}; real numbers are needed.")
+    with np.errstate(over="ignore", under="ignore"):
+        result = np.ascontiguousarray(given, dtype=np.float32)
+    for index, part in enumerate(result):
+        if not np.all(np.isfinite(part)):
+            row, column = np.argwhere(~np.isfinite(part))[0]
+            raise ParameterError(
+                f"{where}: {what} hold {part[row, column]} at ({', '.join(axes)}) = ({index}, {row}, {column}); "
+                "every value must be finite, because one that is not spoils the whole slice. Repair it first."
+            )
+    return result
+
+
+def for_each_slice(work: Callable[[int], None], count: int, threads: int) -> None:
+    """Call ``work(0)`` to ``work(count - 1)``, each writing its own part of a result, and pass on what they raise."""
+    workers = min(threads, count)
+    if workers == 1:
+        for index in range(count):
+            work(index)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(work, range(count)):
+            pass
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a slice's corners reach, seen from the detector.
+
+    Attributes
+    ----------
+    radius_px
+        Distance of the outermost voxel centre from the rotation axis.
+    before, after
+        Columns to add at the detector's two ends so that it sees every corner in every view.
+    farthest_px
+        Largest distance of a column of the detector so extended from the rotation axis.
+
+    Examples
+    --------
+    >>> beam = ParallelBeam(np.array([0.0, 0.5]), columns=5, pixel_nm=10.0, rotation_axis_px=2.0)
+    >>> Reach.of(beam, width=5)
+    Reach(radius_px=2.83, before=1, after=1, farthest_px=3.0)
+    """
+
+    radius_px: float
+    before: int
+    after: int
+    farthest_px: float
+
+    @classmethod
+    def of(cls, beam: ParallelBeam, width: int) -> "Reach":
+        """Return the reach of slices ``width`` voxels wide in the given geometry."""
+        radius = (width - 1) / np.sqrt(2)
+        axis = beam.known_axis_px() + np.asarray(beam.column_shift_px)
+        before = max(0, int(np.ceil(radius - axis.min())))
+        after = max(0, int(np.ceil(axis.max() + radius)) - (beam.columns - 1))
+        farthest = max(float(axis.max()) + before, beam.columns - 1 + after - float(axis.min()))
+        return cls(float(radius), before, after, farthest)
+
+    def __repr__(self) -> str:
+        """Return the reach with its radius to two decimals."""
+        return (
+            f"Reach(radius_px={self.radius_px:.2f}, before={self.before}, after={self.after}, "
+            f"farthest_px={self.farthest_px:.1f})"
+        )
+
+
+class ColumnFilter:
+    """Linear convolution of a sinogram along its columns, kept beyond the detector's edges.
+
+    With columns c of the detector and taps t centred at T = taps // 2, column e of the result is
+
+        sum over c of sinogram[v, c] * t[v, e - c + T],   e = -before ... columns - 1 + after.
+
+    The transform is as long as it must be for no wrapped product to touch these columns: T + columns + max(before,
+    after). Wrapped products elsewhere are thrown away.
+
+    Parameters
+    ----------
+    where
+        Who asks, for the messages.
+    taps
+        Shape (taps,) or (views, taps), odd, at most 2 * columns - 1.
+    beam
+        Geometry of the sinograms.
+    before, after
+        Columns to keep at the two ends beyond the detector.
+    """
+
+    def __init__(self, where: str, taps: ArrayLike, beam: ParallelBeam, before: int, after: int) -> None:
+        filters = np.asarray(taps)
+        if filters.dtype.kind not in "fiu" or not np.all(np.isfinite(filters)):
+            raise ParameterError(f"{where}: taps must be finite real numbers, got type {filters.dtype}.")
+        filters = np.atleast_2d(filters.astype(np.float64))
+        count = filters.shape[-1]
+        if (
+            filters.ndim != 2
+            or filters.shape[0] not in (1, beam.views)
+            or count % 2 == 0
+            or count > 2 * beam.columns - 1
+        ):
+            raise IncompatibleError(
+                f"{where}: got taps of shape {np.shape(taps)}; (taps,) or ({beam.views}, taps) with an odd number of "
+                f"taps up to {2 * beam.columns - 1} is needed, so that the filter has a centre and reaches across the "
+                "detector once. Cut or pad the filter symmetrically."
+            )
+        half = count // 2
+        length = scipy.fft.next_fast_len(max(count, half + beam.columns + max(before, after)), real=True)
+        padded = np.zeros((filters.shape[0], length))
+        padded[:, : half + 1] = filters[:, half:]
+        padded[:, length - half :] = filters[:, :half]
+        self._length = length
+        self._spectrum = scipy.fft.rfft(padded, axis=1).astype(np.complex64)
+        self._kept = np.arange(-before, beam.columns + after) % length
+
+    def __call__(self, sinogram: FloatArray) -> FloatArray:
+        """Return one convolved sinogram, shape (views, before + columns + after), from one of (views, columns)."""
+        spectrum = scipy.fft.rfft(sinogram, self._length, axis=1)
+        spectrum *= self._spectrum
+        wrapped = scipy.fft.irfft(spectrum, self._length, axis=1, overwrite_x=True)
+        kept: FloatArray = np.take(wrapped, self._kept, axis=1)
+        return kept

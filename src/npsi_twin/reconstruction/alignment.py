@@ -1,0 +1,274 @@
+"""The rotation axis, found from the sinograms alone, to a small part of a pixel.
+
+Takes line integrals (row, view, column) over 180 degrees, gives a `RotationAxis`. A view half a turn later is the same
+view mirrored about the axis, so a 180 degree sinogram p(view, column) and its mirror image about a trial axis c make a
+360 degree sinogram. Its Fourier transform over (angle, column) is nearly empty where
+
+    |n| > 2 pi R sigma
+
+(n cycles a turn, sigma cycles a pixel, R the sample's radius in pixels), unless the seam does not fit (Vo et al. 2014).
+Moving c only turns the phase of the mirrored half, so the energy E there is, for all c at once,
+
+    E(c) = A + 2 Re sum_sigma C(sigma) exp(-4 pi i sigma c),   C = sum_n conj(T(n, sigma)) M(n, sigma),
+
+T and M being the transforms of the two halves: one transform a row replaces the search over trial axes, and the minimum
+is found by Newton's method to rounding error. No opposing pair of views is needed. Holds for equally spaced views over
+180 degrees, or for the first half of a full turn, with the sample mostly inside the field.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from npsi_twin.errors import DataError, IncompatibleError, NotConvergedError
+from npsi_twin.scan import ParallelBeam
+from npsi_twin.volumes import FloatArray
+
+#: Trial axes a pixel in the coarse search; the metric's period is at least two pixels, so Newton starts in its valley.
+_TRIALS_A_PIXEL = 8
+
+
+@dataclass(frozen=True)
+class RotationAxis:
+    """Where the rotation axis lies on the detector.
+
+    Attributes
+    ----------
+    px
+        Column coordinate; 0 is the centre of the first column.
+    uncertainty_px
+        One standard deviation, from how much the frequencies disagree; 0 where the axis was given.
+    method
+        ``"fourier-wedge"`` where found, ``"given"`` where told.
+    """
+
+    px: float
+    uncertainty_px: float
+    method: str
+
+
+def find_rotation_axis(line_integrals: FloatArray, beam: ParallelBeam) -> RotationAxis:
+    """Find the rotation axis without help.
+
+    Parameters
+    ----------
+    line_integrals
+        (row, view, column), dimensionless; a few rows are enough. Their misfits are added.
+    beam
+        Geometry; its ``rotation_axis_px`` is not looked at, its ``column_shift_px`` is taken out first.
+
+    Returns
+    -------
+    RotationAxis
+        The axis in the middle four fifths of the detector that fits best, with its uncertainty.
+
+    Raises
+    ------
+    IncompatibleError
+        The array does not belong to the geometry.
+    DataError
+        The views are not equally spaced over 180 degrees, or are fewer than 8.
+    NotConvergedError
+        No axis fits clearly better than the others: an empty field, or a sample that looks the same everywhere.
+
+    Notes
+    -----
+    Where the outermost columns are not free of sample, columns are tapered over a sixteenth of the field at either side
+    and the lowest frequencies, which see the mass outside the field, are left out.
+
+    References
+    ----------
+    N. T. Vo, M. Drakopoulos, R. C. Atwood, C. Reinhard, "Reliable method for calculating the center of rotation in
+    parallel-beam tomography", Opt. Express 22, 19078 (2014), doi:10.1364/OE.22.019078.
+
+    Examples
+    --------
+    A Gaussian blob 15 pixels from an axis at column 30.3:
+
+    >>> import numpy as np
+    >>> from npsi_twin.scan import ParallelBeam
+    >>> beam = ParallelBeam(np.pi * np.arange(90) / 90, columns=64, pixel_nm=50.0)
+    >>> place = 30.3 + 15 * np.cos(beam.angles_rad[:, None])
+    >>> blob = np.exp(-(((np.arange(64) - place) / 4) ** 2)).astype(np.float32)
+    >>> round(find_rotation_axis(blob[None], beam).px, 2)
+    30.3
+    """
+    if line_integrals.ndim != 3 or line_integrals.shape[1:] != (beam.views, beam.columns):
+        raise IncompatibleError(
+            f"find_rotation_axis: got shape {line_integrals.shape}; (row, {beam.views} views, {beam.columns} columns) is "
+            "needed to match the geometry."
+        )
+    order = half_turn(beam.angles_rad)
+    half = np.asarray(line_integrals)[:, order]
+    shift = np.asarray(beam.column_shift_px)[order]
+    truncated = is_truncated(line_integrals)
+    radius = beam.columns / 2
+    for _ in range(2):
+        misfit = _misfit(half, shift, radius, truncated)
+        px = misfit.minimum(0.1 * beam.columns, 0.9 * beam.columns)
+        radius = max(px, beam.columns - 1 - px)
+    return RotationAxis(px, misfit.uncertainty_px(px), "fourier-wedge")
+
+
+def half_turn(angles_rad: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the indices of the views that fill half a turn, in order of angle, the end point left out.
+
+    Raises
+    ------
+    DataError
+        Fewer than 8 views, or views that are not equally spaced to a quarter of a step, the step over the seam included.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> half_turn(np.linspace(0, np.pi, 10)).size
+    9
+    """
+    order = np.argsort(angles_rad, kind="stable")
+    angles = angles_rad[order]
+    steps = np.diff(angles)
+    step = float(np.median(steps)) if steps.size else 0.0
+    order = order[angles < angles[0] + np.pi - step / 2]
+    angles = angles_rad[order]
+    around = np.diff(np.append(angles, angles[0] + np.pi))
+    if order.size < 8 or np.abs(around - step).max() > 0.25 * step:
+        raise DataError(
+            f"rotation axis: got {angles_rad.size} views from {np.rad2deg(angles_rad.min()):.3f} to "
+            f"{np.rad2deg(angles_rad.max()):.3f} degrees; at least 8 equally spaced views over 180 degrees are needed to "
+            "mirror a scan onto itself. Give rotation_axis_px instead."
+        )
+    return np.asarray(order, np.intp)
+
+
+def is_truncated(line_integrals: FloatArray) -> bool:
+    """Tell whether the sample reaches out of the field: its outermost fiftieth on either side holds a tenth of the mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> is_truncated(np.ones((1, 10, 100), np.float32))
+    True
+    """
+    columns = line_integrals.shape[-1]
+    margin = max(1, columns // 50)
+    mean = line_integrals.mean(axis=(0, 1), dtype=np.float64)
+    outside = max(float(mean[:margin].mean()), float(mean[-margin:].mean()))
+    return outside > 0.1 * max(float(mean.mean()), 0.0)
+
+
+@dataclass(frozen=True)
+class _Misfit:
+    """The energy outside the double wedge as a function of the trial axis.
+
+    ``constant + 2 Re sum(cross * exp(-4 pi i frequency * c))``.
+    """
+
+    constant: float
+    cross: NDArray[np.complex128]
+    frequency: NDArray[np.float64]
+    padded: int
+
+    def derivatives(self, px: float) -> tuple[float, float, float]:
+        """Return the energy and its first and second derivative at a trial axis."""
+        rate = -4j * np.pi * self.frequency
+        term = self.cross * np.exp(rate * px)
+        return (
+            self.constant + 2 * float(term.real.sum()),
+            2 * float((rate * term).real.sum()),
+            2 * float((rate**2 * term).real.sum()),
+        )
+
+    def minimum(self, low: float, high: float) -> float:
+        """Return the trial axis of least energy between two columns."""
+        # Trial c = j / trials: the phase -4 pi k c / padded is a plain FFT of length trials * padded / 2.
+        length = _TRIALS_A_PIXEL * self.padded // 2
+        energy = self.constant + 2 * scipy.fft.fft(self.cross, length).real
+        trials = np.arange(int(low * _TRIALS_A_PIXEL), int(high * _TRIALS_A_PIXEL) + 1)
+        searched = energy[trials]
+        best = int(searched.argmin())
+        # An axis that means something stands out of the other trials; 0.9 is passed by noise alone.
+        if not searched[best] < 0.9 * np.median(searched):
+            raise NotConvergedError(
+                f"rotation axis: the best of {trials.size} trial axes (column {trials[best] / _TRIALS_A_PIXEL}) fits no "
+                "better than the others, so these rows show too little of a sample. Take other rows, or give "
+                "rotation_axis_px."
+            )
+        px = trials[best] / _TRIALS_A_PIXEL
+        start = px
+        for _ in range(20):
+            _, slope, curvature = self.derivatives(px)
+            if curvature <= 0 or abs(px - start) > 1:
+                return float(start)
+            px -= slope / curvature
+            if abs(slope / curvature) < 1e-6:
+                break
+        return float(px)
+
+    def uncertainty_px(self, px: float) -> float:
+        """Return the standard deviation of the minimum, from how much the frequencies disagree about it.
+
+        At the minimum the slopes of all frequencies add up to zero. Taken as independent, each is its own estimate of
+        its variance (the sandwich estimator); padding to twice the width makes neighbours equal, hence the factor 2.
+        """
+        rate = -4j * np.pi * self.frequency
+        slopes = 2 * (rate * self.cross * np.exp(rate * px)).real
+        curvature = self.derivatives(px)[2]
+        return float(np.sqrt(2 * (slopes**2).sum()) / curvature) if curvature > 0 else float("inf")
+
+
+def _misfit(half: FloatArray, shift_px: NDArray[np.float64], radius_px: float, truncated: bool) -> _Misfit:
+    rows, views, columns = half.shape
+    padded = 2 * scipy.fft.next_fast_len(columns, real=True)
+    frequency = scipy.fft.rfftfreq(padded)
+    turns = np.arange(2 * views)
+    harmonic = np.minimum(turns, 2 * views - turns)
+    # One harmonic is left to spare at the wedge's edge, where the transform of a finite sample has not yet died away.
+    outside = harmonic[:, None] > 2 * np.pi * radius_px * frequency + 1
+    if truncated:
+        outside &= frequency > 4 / columns
+    window = _taper(columns) if truncated else np.ones(columns)
+    undo_shift = np.exp(2j * np.pi * frequency * shift_px[:, None])
+    seam = np.where(turns % 2, -1.0, 1.0)[:, None]
+    # The slowest frequencies keep their stripes: there a stripe and a shift of the axis look the same.
+    stripe = _stripe_direction(views, outside & (frequency > 2 / columns))
+    cross = np.zeros(frequency.size, np.complex128)
+    constant = 0.0
+    for row in range(rows):
+        lines = scipy.fft.rfft(half[row].astype(np.float64) * window, padded, axis=1) * undo_shift
+        weight = _signal_share(lines) * outside
+        top = scipy.fft.fft(lines, 2 * views, axis=0)
+        mirrored = scipy.fft.fft(lines.conj(), 2 * views, axis=0) * seam
+        for transform in (top, mirrored):
+            transform -= stripe * (stripe.conj() * transform).sum(axis=0)
+        constant += float((weight * (np.abs(top) ** 2 + np.abs(mirrored) ** 2)).sum())
+        cross += (weight * top.conj() * mirrored).sum(axis=0)
+    return _Misfit(constant, cross, frequency, padded)
+
+
+def _stripe_direction(views: int, where: NDArray[np.bool_]) -> NDArray[np.complex128]:
+    """Return, for every frequency, the unit vector over harmonics that a stripe of the half turn draws there.
+
+    A stripe is constant over one half and, mirrored, over the other; away from harmonic 0 the transforms of the two
+    halves are each other's negative, so one direction holds both and taking it out removes every stripe, known or not.
+    """
+    box = scipy.fft.fft(np.ones(views), 2 * views)[:, None] * where
+    norm = np.sqrt((np.abs(box) ** 2).sum(axis=0))
+    return np.asarray(np.divide(box, norm, out=np.zeros_like(box), where=norm > 0), np.complex128)
+
+
+def _signal_share(lines: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """Return, for every frequency, the share of its power that is not white noise (the level of the top tenth)."""
+    power = (np.abs(lines) ** 2).mean(axis=0)
+    noise = np.median(power[-max(1, power.size // 10) :])
+    return np.asarray(np.clip(1 - noise / np.maximum(power, np.finfo(float).tiny), 0, None), np.float64)
+
+
+def _taper(columns: int) -> NDArray[np.float64]:
+    width = max(2, columns // 16)
+    rise = 0.5 - 0.5 * np.cos(np.pi * (np.arange(width) + 0.5) / width)
+    window = np.ones(columns)
+    window[:width] = rise
+    window[-width:] = rise[::-1]
+    return window

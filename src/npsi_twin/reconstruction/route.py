@@ -1,0 +1,277 @@
+"""The measurement side's first flight of stairs: counts -> corrected -> without stripes -> axis -> attenuation.
+
+Takes a `Scan`, real or simulated, gives a `Reconstruction`. What looks at the whole scan (rotation axis, filters,
+whether the sample is cut by the field) is done once by `prepare`, on a few rows from the middle; with that `Plan`,
+`reconstruct` is a pure function of any slab of rows, so slabs may be worked on anywhere and in any order. `morphology`
+takes the volume from here.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from npsi_twin.errors import IncompatibleError, MissingBackendError, ParameterError
+from npsi_twin.projectors.choice import ProjectorName, choose_projector
+from npsi_twin.projectors.contract import Projector
+from npsi_twin.recipes import MadeBy, Recipe, parameter
+from npsi_twin.reconstruction.algorithms import extend, fbp, sirt_fbp
+from npsi_twin.reconstruction.alignment import RotationAxis, find_rotation_axis, is_truncated
+from npsi_twin.reconstruction.corrections import CorrectionCounts, CorrectionRecipe, correct
+from npsi_twin.reconstruction.filters import sirt_fbp_taps
+from npsi_twin.reconstruction.rings import RingRecipe, remove_stripes
+from npsi_twin.scan import ParallelBeam, Scan
+from npsi_twin.volumes import FloatArray, Volume
+
+
+class ReconstructionRecipe(Recipe):
+    """How counts become a volume of attenuation."""
+
+    corrections: CorrectionRecipe = Field(default=CorrectionRecipe(), description="counts to line integrals")
+    rings: RingRecipe = Field(default=RingRecipe(), description="stripe removal")
+    algorithm: Literal["sirt-fbp", "fbp"] = parameter(
+        "sirt-fbp", "filter of the backprojection", source="stated: filters as used at 32-ID (Pelt & De Andrade 2016)"
+    )
+    sirt_iterations: int = parameter(
+        200,
+        "SIRT iterations that the SIRT-FBP filters stand for",
+        source="inferred: published examples use 200, beamline scripts 50 to 150",
+        ge=1,
+        le=100_000,
+    )
+    route: Literal["auto", "fourier", "astra", "astra-cpu", "astra-cuda"] = parameter(
+        "auto",
+        "who backprojects: non-uniform FFT, or ASTRA (on the GPU where there is one)",
+        source="assumed: auto takes the fastest exact one",
+    )
+    rotation_axis_px: float | None = parameter(
+        None, "column of the rotation axis, 0 the centre of the first; none finds it", unit="pixels", source="inferred"
+    )
+    field_edges: Literal["auto", "zero", "extend"] = parameter(
+        "auto",
+        "what lies beyond the field: nothing, or each view's outermost value; auto extends where the sample is cut",
+        source="assumed",
+    )
+    width_px: int | None = parameter(
+        None, "side of a slice; none takes the number of columns", unit="pixels", source="inferred", ge=1, le=65_536
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is found once for a scan and shared by all its slabs.
+
+    Attributes
+    ----------
+    axis
+        Rotation axis.
+    taps
+        SIRT-FBP filters, (views, taps), 1/um**2, or None for FBP.
+    projector
+        The projector that ``route`` became.
+    extension_px
+        Columns by which sinograms are continued at either end.
+    """
+
+    axis: RotationAxis
+    taps: FloatArray | None
+    projector: ProjectorName
+    extension_px: int
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Attenuation of some rows of a scan.
+
+    Attributes
+    ----------
+    volume
+        ``attenuation_per_um``, (row, y, x), the rotation axis at the centre of every slice.
+    first_row
+        Detector row of ``volume.values[0]``.
+    axis
+        Rotation axis that was used.
+    counts
+        What the corrections met in these rows.
+    removed_rms
+        Root mean square of what stripe removal took from each row's line integrals, (row,).
+    made_by
+        Provenance; the backend is the projector's name.
+    """
+
+    volume: Volume
+    first_row: int
+    axis: RotationAxis
+    counts: CorrectionCounts
+    removed_rms: NDArray[np.float64]
+    made_by: MadeBy
+
+    def __post_init__(self) -> None:
+        frozen = self.removed_rms.view()
+        frozen.flags.writeable = False
+        object.__setattr__(self, "removed_rms", frozen)
+
+
+def prepare(
+    scan: Scan,
+    recipe: ReconstructionRecipe,
+    *,
+    axis: RotationAxis | float | None = None,
+    cache: Path | None = None,
+    threads: int | None = None,
+) -> Plan:
+    """Do once what concerns the whole scan: find the axis, compute the filters, choose the projector.
+
+    Parameters
+    ----------
+    scan
+        A few rows from the middle of the scan, with sample in them.
+    recipe
+        As for `reconstruct`.
+    axis
+        Rotation axis where it is known; comes before the recipe's and the scan's own.
+    cache
+        Folder for SIRT-FBP filters; see `npsi_twin.reconstruction.filters.default_cache`.
+    threads
+        Threads; all when None. The result does not depend on them.
+
+    Returns
+    -------
+    Plan
+        For `reconstruct`, the same for all slabs.
+
+    Raises
+    ------
+    MissingBackendError
+        ASTRA on a GPU was asked for and is not to be had.
+    ParameterError
+        The axis lies outside the detector.
+    DataError, NotConvergedError
+        See `correct` and `find_rotation_axis`.
+    """
+    corrected = correct(scan, recipe.corrections)
+    told = axis if axis is not None else recipe.rotation_axis_px
+    if told is None:
+        told = scan.beam.rotation_axis_px
+    if told is None:
+        found = find_rotation_axis(corrected.line_integrals, scan.beam)
+    elif isinstance(told, RotationAxis):
+        found = told
+    else:
+        found = RotationAxis(float(told), 0.0, "given")
+    if not 0 <= found.px <= scan.beam.columns - 1:
+        raise ParameterError(
+            f"rotation axis: got column {found.px}; the detector has columns 0 to {scan.beam.columns - 1}, and an axis "
+            "beyond them leaves half of every slice unseen. Give rotation_axis_px in pixels, or leave it out."
+        )
+    cut = recipe.field_edges == "extend" or (recipe.field_edges == "auto" and is_truncated(corrected.line_integrals))
+    taps = None
+    if recipe.algorithm == "sirt-fbp":
+        taps = sirt_fbp_taps(scan.beam, recipe.sirt_iterations, cache=cache, threads=threads)
+    name = _projector_name(recipe, scan.beam.with_axis(found.px), threads)
+    return Plan(found, taps, name, scan.beam.columns // 2 if cut else 0)
+
+
+def reconstruct(
+    scan: Scan,
+    recipe: ReconstructionRecipe,
+    *,
+    plan: Plan | None = None,
+    axis: RotationAxis | float | None = None,
+    cache: Path | None = None,
+    threads: int | None = None,
+) -> Reconstruction:
+    """Reconstruct the rows of a scan.
+
+    Parameters
+    ----------
+    scan
+        Any rows, real or simulated.
+    recipe
+        What to do.
+    plan
+        From `prepare`; made from these rows when None.
+    axis
+        Rotation axis for a plan made here; not together with ``plan``.
+    cache
+        Folder for SIRT-FBP filters, for a plan made here.
+    threads
+        Threads; all when None. The result does not depend on them.
+
+    Returns
+    -------
+    Reconstruction
+        ``attenuation_per_um`` (row, y, x) and how it came about.
+
+    Raises
+    ------
+    ParameterError
+        Both plan and axis are given.
+    IncompatibleError
+        The plan was made for another geometry or algorithm.
+    DataError
+        See `correct`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> beam = ParallelBeam(np.pi * np.arange(90) / 90, columns=65, pixel_nm=50.0)
+    >>> place = 30.3 + 12 * np.cos(beam.angles_rad[:, None])
+    >>> line_integral = np.exp(-(((np.arange(65) - place) / 4) ** 2))[:, None]
+    >>> ones = np.ones((1, 1, 65))
+    >>> scan = Scan(1000 * np.exp(-line_integral), 1000 * ones, 0 * ones, beam)
+    >>> made = reconstruct(scan, ReconstructionRecipe(algorithm="fbp", rings=RingRecipe(method="none")))
+    >>> made.volume.values.shape, round(made.axis.px, 1), made.made_by.backend
+    ((1, 65, 65), 30.3, 'nufft')
+    >>> [int(i) for i in np.unravel_index(made.volume.values.argmax(), made.volume.values.shape)]
+    [0, 32, 44]
+    """
+    if plan is not None and axis is not None:
+        raise ParameterError("reconstruct: got both a plan and an axis; the plan holds the axis. Give one of them.")
+    if plan is None:
+        plan = prepare(scan, recipe, axis=axis, cache=cache, threads=threads)
+    needs_taps = recipe.algorithm == "sirt-fbp"
+    if needs_taps != (plan.taps is not None) or (plan.taps is not None and len(plan.taps) != scan.beam.views):
+        raise IncompatibleError(
+            f"reconstruct: the plan does not belong to a scan of {scan.beam.views} views by {recipe.algorithm}. "
+            "Make it with `prepare` from this scan and this recipe."
+        )
+    corrected = correct(scan, recipe.corrections)
+    cleaned, removed_rms = remove_stripes(corrected.line_integrals, recipe.rings)
+    width = recipe.width_px or scan.beam.columns
+    lines, beam = extend(cleaned, scan.beam.with_axis(plan.axis.px), plan.extension_px)
+    projector = choose_projector(plan.projector, beam, width, threads=threads)
+    values = fbp(lines, projector) if plan.taps is None else sirt_fbp(lines, projector, plan.taps)
+    return Reconstruction(
+        Volume(values, scan.beam.pixel_nm),
+        scan.first_row,
+        plan.axis,
+        corrected.counts,
+        removed_rms,
+        MadeBy("reconstruct", recipe.digest(), backend=projector.name),
+    )
+
+
+def _projector_name(recipe: ReconstructionRecipe, beam: ParallelBeam, threads: int | None) -> ProjectorName:
+    """Return the projector that the recipe's route becomes here, or raise MissingBackendError."""
+
+    def made(name: ProjectorName) -> Projector:
+        return choose_projector(name, beam, 1, threads=threads)
+
+    match recipe.route:
+        case "auto":
+            taken: str = made("auto").name
+        case "fourier":
+            taken = made("nufft").name
+        case "astra":
+            try:
+                taken = made("astra-cuda").name
+            except MissingBackendError:
+                taken = made("astra-cpu").name
+        case _:
+            taken = made(recipe.route).name
+    names: dict[str, ProjectorName] = {"nufft": "nufft", "astra-cpu": "astra-cpu", "astra-cuda": "astra-cuda"}
+    return names[taken]

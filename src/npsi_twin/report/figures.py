@@ -1,0 +1,217 @@
+"""Pictures of a run, one function a figure; each takes arrays and writes a PNG.
+
+Slices are drawn with row 0 at the top, so that the foil lies at the bottom; every picture of space has a scale bar.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from npsi_twin.volumes import Phase
+
+mpl.rcParams.update({"font.size": 9, "axes.titlesize": 9, "figure.dpi": 130, "image.interpolation": "nearest"})
+
+PHASE_COLOURS = {
+    Phase.VOID: "#10141c",
+    Phase.SILICON: "#f0b429",
+    Phase.CARBON_BINDER: "#4a5a73",
+    Phase.CURRENT_COLLECTOR: "#b5603a",
+    Phase.SEI: "#6fbf8b",
+    Phase.UNRESOLVED_SILICON: "#f7d98b",
+}
+_PHASES = ListedColormap([PHASE_COLOURS[phase] for phase in Phase])
+_ERRORS = ListedColormap(["#10141c", "#f0b429", "#d64550", "#3f8efc"])
+#: Grey range for silicon in 1/um: the foil is three times brighter and saturates on purpose.
+_SILICON_RANGE_PER_UM = (-0.002, 0.020)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a profile figure: its name, distance in um, and values."""
+
+    name: str
+    distance_um: NDArray[np.floating]
+    values: NDArray[np.floating]
+
+
+def _bare(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _scale_bar(axes: Axes, pixel_nm: float | None, columns: int, rows: int) -> None:
+    """Draw a bar of a round length of about a fifth of the picture's width; none where the pixel is not known."""
+    if pixel_nm is None:
+        return
+    lengths_um = np.array([0.1, 0.2, 0.5, 1, 2, 5, 10, 20])
+    length_um = float(lengths_um[np.argmin(np.abs(lengths_um - columns * pixel_nm / 5000))])
+    length_px = length_um * 1000 / pixel_nm
+    left, bottom = 0.05 * columns, 0.95 * rows
+    axes.plot([left, left + length_px], [bottom, bottom], color="white", linewidth=3, solid_capstyle="butt")
+    axes.text(left, bottom - 0.02 * rows, f"{length_um:g} µm", color="white", va="bottom", fontsize=8)
+
+
+def _grey(
+    axes: Axes, image: NDArray[np.floating], title: str, pixel_nm: float | None, span: tuple[float, float]
+) -> None:
+    axes.imshow(image, cmap="gray", vmin=span[0], vmax=span[1])
+    _bare(axes, title)
+    _scale_bar(axes, pixel_nm, image.shape[1], image.shape[0])
+
+
+def _save(figure: Figure, path: Path) -> None:
+    # Without this the PNG would carry the version of matplotlib and differ between equal runs.
+    figure.savefig(path, metadata={"Software": None}, bbox_inches="tight")
+
+
+def _silicon(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    return np.isin(labels, (Phase.SILICON, Phase.UNRESOLVED_SILICON))
+
+
+def draw_slices(
+    path: Path,
+    *,
+    truth_per_um: NDArray[np.floating],
+    recovered_per_um: NDArray[np.floating],
+    truth_labels: NDArray[np.integer],
+    recovered_labels: NDArray[np.integer],
+    pixel_nm: float,
+) -> None:
+    """Draw one slice as it is, as it was reconstructed, as it was segmented, and where the segmentation is wrong."""
+    figure = Figure(figsize=(11, 7.4), layout="constrained")
+    axes = figure.subplots(2, 3)
+    low, high = _SILICON_RANGE_PER_UM
+    note = f"grey {low:g} to {high:g} /µm"
+    _grey(axes[0, 0], truth_per_um, f"Truth: attenuation ({note})", pixel_nm, _SILICON_RANGE_PER_UM)
+    _grey(axes[0, 1], recovered_per_um, "Reconstruction (same grey)", pixel_nm, _SILICON_RANGE_PER_UM)
+    copper = float(np.percentile(truth_per_um, 99.5))
+    _grey(axes[0, 2], recovered_per_um, f"Reconstruction (grey 0 to {copper:.3f} /µm)", pixel_nm, (0.0, copper))
+    for axis, labels, title in (
+        (axes[1, 0], truth_labels, "Truth: phases"),
+        (axes[1, 1], recovered_labels, "Segmentation"),
+    ):
+        axis.imshow(labels, cmap=_PHASES, vmin=-0.5, vmax=len(Phase) - 0.5)
+        _bare(axis, title)
+        _scale_bar(axis, pixel_nm, labels.shape[1], labels.shape[0])
+    truth, found = _silicon(truth_labels), _silicon(recovered_labels)
+    axes[1, 2].imshow(truth * found + 2 * (found & ~truth) + 3 * (truth & ~found), cmap=_ERRORS, vmin=-0.5, vmax=3.5)
+    _bare(axes[1, 2], "Difference in silicon")
+    _scale_bar(axes[1, 2], pixel_nm, truth.shape[1], truth.shape[0])
+    present = [phase for phase in Phase if np.any(truth_labels == phase) or np.any(recovered_labels == phase)]
+    patches = [Patch(color=PHASE_COLOURS[phase], label=phase.name.lower().replace("_", " ")) for phase in present]
+    patches += [Patch(color="#d64550", label="called silicon, is not"), Patch(color="#3f8efc", label="silicon, missed")]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def draw_scan(
+    path: Path,
+    *,
+    projection: NDArray[np.floating],
+    flat: NDArray[np.floating],
+    sinogram: NDArray[np.floating],
+    pixel_nm: float | None,
+) -> None:
+    """Draw a raw projection, a flat field, their ratio and a sinogram."""
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.2))
+    top = float(np.percentile(flat, 99.9))
+    _grey(axes[0], projection, "Projection (counts)", pixel_nm, (0, top))
+    _grey(axes[1], flat, "Flat field (counts)", pixel_nm, (0, top))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(flat > 0, projection / flat, 0)
+    _grey(axes[2], ratio, "Projection / flat field", pixel_nm, (0, 1.05))
+    axes[3].imshow(sinogram, cmap="gray", aspect="auto", vmin=0, vmax=float(np.percentile(sinogram, 99.9)))
+    axes[3].set_title("Sinogram of the middle row (line integral)", loc="left")
+    axes[3].set_xlabel("detector column")
+    axes[3].set_ylabel("view")
+    _save(figure, path)
+
+
+def draw_reconstruction(
+    path: Path, *, slices: Sequence[NDArray[np.floating]], rows: Sequence[int], pixel_nm: float | None, unit: str
+) -> None:
+    """Draw some slices of a reconstruction, with the grey range of their central 99 %."""
+    figure = Figure(figsize=(5.2 * len(slices), 5), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(slices)))
+    for axis, image, row in zip(axes, slices, rows, strict=True):
+        low, high = np.percentile(image, (0.5, 99.5))
+        _grey(axis, image, f"Row {row}: attenuation, {low:.3g} to {high:.3g} {unit}", pixel_nm, (low, high))
+    _save(figure, path)
+
+
+def draw_sections(
+    path: Path,
+    *,
+    truth_per_um: NDArray[np.floating],
+    recovered_per_um: NDArray[np.floating],
+    pixel_nm: float,
+    height_nm: float,
+) -> None:
+    """Draw the section parallel to the foil at a height above it, as the paper's Fig. 4 does (972 nm)."""
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    axes = figure.subplots(1, 2)
+    title = f"{height_nm:.0f} nm above the foil"
+    _grey(axes[0], truth_per_um, f"Truth, {title}", pixel_nm, _SILICON_RANGE_PER_UM)
+    _grey(axes[1], recovered_per_um, f"Reconstruction, {title}", pixel_nm, _SILICON_RANGE_PER_UM)
+    _save(figure, path)
+
+
+def draw_thickness(
+    path: Path,
+    *,
+    truth_um: NDArray[np.floating] | None,
+    recovered_um: NDArray[np.floating],
+    pixel_nm: float,
+    published_um: tuple[float, float] | None = None,
+) -> None:
+    """Draw maps of the layer's height above the local foil and their histograms."""
+    maps = [("Truth", truth_um)] if truth_um is not None else []
+    maps.append(("Recovered", recovered_um))
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(maps) + 1)
+    everything = np.concatenate(
+        [values[np.isfinite(values)] for _, values in maps if values is not None] or [np.zeros(1)]
+    )
+    top = float(np.percentile(everything, 99.9)) if everything.size else 1.0
+    bins = np.linspace(0, max(top, 0.1), 50)
+    for axis, (name, values) in zip(axes, maps, strict=False):
+        if values is None:
+            continue
+        image = axis.imshow(values, cmap="viridis", vmin=0, vmax=top)
+        _bare(axis, f"{name}: height of silicon above the foil")
+        _scale_bar(axis, pixel_nm, values.shape[1], values.shape[0])
+        figure.colorbar(image, ax=axis, label="µm", shrink=0.8)
+        axes[-1].hist(values[np.isfinite(values)], bins=bins, density=True, histtype="step", linewidth=1.5, label=name)
+    if published_um is not None:
+        mean, sd = published_um
+        axes[-1].axvspan(mean - sd, mean + sd, color="0.85", label=f"published {mean:g} ± {sd:g} µm")
+    axes[-1].set_xlabel("height, µm")
+    axes[-1].set_ylabel("share of columns, 1/µm")
+    axes[-1].legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def draw_profile(path: Path, *, curves: Sequence[Curve], published: tuple[str, float] | None = None) -> None:
+    """Draw attenuation (foil 1, air 0) against distance to the local foil surface."""
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for curve in curves:
+        axes.plot(curve.distance_um, curve.values, label=curve.name)
+    if published is not None:
+        axes.axhline(published[1], color="0.5", linestyle="--", linewidth=1, label=published[0])
+    axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    axes.set_ylim(-0.05, 0.5)
+    axes.set_xlabel("distance to the local foil surface, µm")
+    axes.set_ylabel("normalised attenuation (foil 1, air 0)")
+    axes.legend(frameon=False, fontsize=8)
+    _save(figure, path)

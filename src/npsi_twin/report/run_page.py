@@ -1,0 +1,346 @@
+"""The pages of a run folder: the whole road of a twin, or the reconstruction of a real scan.
+
+Everything is read from the files of the run, so the page shows what is on disk, whoever made it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from npsi_twin.comparison.published import zhao2018
+from npsi_twin.execution import written_whole
+from npsi_twin.morphology.measure import Measurements
+from npsi_twin.report.figures import (
+    Curve,
+    draw_profile,
+    draw_reconstruction,
+    draw_scan,
+    draw_sections,
+    draw_slices,
+    draw_thickness,
+)
+from npsi_twin.report.page import Picture, Table, write_page
+from npsi_twin.specification import Specification
+from npsi_twin.storage.dataexchange import ScanFile, open_scan
+from npsi_twin.volumes import Phase
+
+#: Height of the paper's section parallel to the foil, nm (Zhao 2018, Fig. 4 caption).
+SECTION_HEIGHT_NM = 972.0
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "–" if value is None else f"{value:.{digits}g}"
+
+
+def _with_spread(value: float | None, spread: float | None) -> str:
+    return _number(value) if spread is None else f"{_number(value)} ± {_number(spread, 2)}"
+
+
+def _figures(folder: Path) -> Path:
+    figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
+    return figures
+
+
+def _rows(path: Path, name: str) -> int:
+    with h5py.File(path, "r") as file:
+        return int(file[name].shape[0])
+
+
+def _part(path: Path, name: str, where: Any) -> NDArray[Any]:
+    with h5py.File(path, "r") as file:
+        return np.asarray(file[name][where])
+
+
+def _foil_row(labels: NDArray[np.integer]) -> int:
+    """Return the mean row of the foil's top in one slice."""
+    foil = labels == Phase.CURRENT_COLLECTOR
+    return round(float(foil.argmax(axis=0)[foil.any(axis=0)].mean())) if foil.any() else labels.shape[0] // 2
+
+
+def _scan_picture(folder: Path, scan_file: ScanFile) -> Picture:
+    figures = _figures(folder)
+    shown = scan_file.read(scan_file.middle_rows(512))
+    middle = shown.rows // 2
+    dark = np.mean(shown.darks, axis=0, dtype=np.float64) if len(shown.darks) else np.zeros(shown.projections.shape[1:])
+    open_beam = np.mean(shown.flats, axis=0, dtype=np.float64) - dark if len(shown.flats) else np.ones_like(dark)
+    transmission = (shown.projections[:, middle] - dark[middle]) / np.maximum(open_beam[middle], 1e-6)
+    draw_scan(
+        figures / "scan.png",
+        projection=np.asarray(shown.projections[0], np.float64),
+        flat=open_beam + dark,
+        sinogram=-np.log(np.clip(transmission, 1e-3, None)),
+        pixel_nm=scan_file.beam.pixel_nm if scan_file.pixel_known else None,
+    )
+    energy = "" if scan_file.energy_kev is None else f" at {scan_file.energy_kev:g} keV"
+    caption = (
+        f"{scan_file.beam.views} views of {scan_file.rows} x {scan_file.beam.columns} pixels{energy}; the first view."
+    )
+    return Picture(figures / "scan.png", "Scan", caption)
+
+
+def write_run_page(
+    folder: Path,
+    *,
+    specification: Specification,
+    measured: Mapping[str, Measurements],
+    comparison: Mapping[str, Any],
+    state: Mapping[str, Any],
+) -> None:
+    """Draw the figures of a whole run and write its page.
+
+    Parameters
+    ----------
+    folder
+        The run folder; figures go into ``figures/``, the page is ``report.html``.
+    specification
+        What was asked for.
+    measured
+        ``recovered`` and ``truth``.
+    comparison
+        What ``comparison.json`` holds.
+    state
+        What ``run.json`` holds: seed, versions, hashes, what each stage found.
+    """
+    scan_file = open_scan(folder / "scan.h5")
+    pictures = [
+        *_slice_pictures(folder, scan_file.beam.pixel_nm),
+        _scan_picture(folder, scan_file),
+        *_measurement_pictures(folder, measured, scan_file.beam.pixel_nm),
+    ]
+    with written_whole(folder / "report.html") as path:
+        write_page(
+            path,
+            title=f"npsi-twin: {specification.name}",
+            summary=_summary(specification, comparison),
+            pictures=pictures,
+            tables=_tables(comparison),
+            provenance=_provenance(specification, state),
+        )
+
+
+def _slice_pictures(folder: Path, pixel_nm: float) -> list[Picture]:
+    figures = _figures(folder)
+    truth, reconstruction, segmentation = (
+        folder / name for name in ("truth.h5", "reconstruction.h5", "segmentation.h5")
+    )
+    middle = _rows(segmentation, "phase") // 2
+    truth_labels = _part(truth, "phase", middle)
+    draw_slices(
+        figures / "slices.png",
+        truth_per_um=_part(truth, "attenuation_per_um", middle),
+        recovered_per_um=_part(reconstruction, "attenuation_per_um", middle),
+        truth_labels=truth_labels,
+        recovered_labels=_part(segmentation, "phase", middle),
+        pixel_nm=pixel_nm,
+    )
+    section = np.s_[:, _foil_row(truth_labels) - round(SECTION_HEIGHT_NM / pixel_nm), :]
+    draw_sections(
+        figures / "section.png",
+        truth_per_um=_part(truth, "attenuation_per_um", section),
+        recovered_per_um=_part(reconstruction, "attenuation_per_um", section),
+        pixel_nm=pixel_nm,
+        height_nm=SECTION_HEIGHT_NM,
+    )
+    return [
+        Picture(
+            figures / "slices.png",
+            f"Slice {middle}: truth, reconstruction, segmentation, difference",
+            "A slice across the needle, the copper foil at the bottom. The truth keeps partial volumes; its "
+            "carbon-binder is all but invisible at this energy, and the segmentation does not look for it.",
+        ),
+        Picture(
+            figures / "section.png",
+            "Section parallel to the foil",
+            "At the height above the top of the foil of the pseudo cross-sections in the paper's Fig. 4.",
+        ),
+    ]
+
+
+def _measurement_pictures(folder: Path, measured: Mapping[str, Measurements], pixel_nm: float) -> list[Picture]:
+    figures = _figures(folder)
+    thickness, plateau = zhao2018()["pristine_thickness"], zhao2018()["grey_pristine_plateau"]
+    draw_thickness(
+        figures / "thickness.png",
+        truth_um=measured["truth"].thickness_map_nm / 1000,
+        recovered_um=measured["recovered"].thickness_map_nm / 1000,
+        pixel_nm=pixel_nm,
+        published_um=(thickness.number(), thickness.spread or 0.0),
+    )
+    curves = [
+        Curve(name, values.profile_distance_nm / 1000, values.profile_normalised) for name, values in measured.items()
+    ]
+    draw_profile(
+        figures / "profile.png",
+        curves=curves,
+        published=(f"published pristine plateau {plateau.number():g}", plateau.number()),
+    )
+    return [
+        Picture(
+            figures / "thickness.png",
+            "Thickness of the layer",
+            "Top of the silicon above the local foil surface, along the rotation axis (down) and across the foil.",
+        ),
+        Picture(
+            figures / "profile.png",
+            "Attenuation against distance to the foil",
+            "Foil 1, air 0, against the distance to the local foil surface. Within a resolution element of the foil "
+            "the recovered curve is the blur of the copper.",
+        ),
+    ]
+
+
+def write_reconstruction_page(folder: Path, *, scan_file: ScanFile, state: Mapping[str, Any]) -> None:
+    """Draw slices of the reconstruction of a scan file and write its page.
+
+    Parameters
+    ----------
+    folder
+        The run folder, with ``reconstruction.h5``.
+    scan_file
+        The scan.
+    state
+        What ``run.json`` holds.
+    """
+    found = state["stages"]["reconstruct"]
+    figures = _figures(folder)
+    path = folder / "reconstruction.h5"
+    name = "attenuation_per_um" if scan_file.pixel_known else "attenuation_per_pixel"
+    rows = sorted({0, _rows(path, name) // 2, _rows(path, name) - 1})
+    draw_reconstruction(
+        figures / "reconstruction.png",
+        slices=[_part(path, name, row) for row in rows],
+        rows=rows,
+        pixel_nm=scan_file.beam.pixel_nm if scan_file.pixel_known else None,
+        unit=found["unit"],
+    )
+    counts = found["counts"]
+    summary = [
+        f"{scan_file.beam.views} views of {scan_file.rows} rows and {scan_file.beam.columns} columns, reconstructed "
+        f"through {found['projector']}.",
+        f"Rotation axis at column {found['rotation_axis_px']:.2f} ± {found['rotation_axis_uncertainty_px']:.2f} "
+        f"({found['rotation_axis_method']}). Stripes taken out of the line integrals: "
+        f"{found['stripes_removed_rms']:.2g} root mean square. Bad pixels replaced: {counts['bad_pixels']}; "
+        f"transmissions below one count: {counts['clipped']}; saturated: {counts['saturated']}.",
+    ]
+    if not scan_file.pixel_known:
+        summary.append("The file states no pixel size, so attenuation is per pixel; give --pixel-nm for 1/um.")
+    pictures = [
+        Picture(figures / "reconstruction.png", "Reconstruction", "First, middle and last row."),
+        _scan_picture(folder, scan_file),
+    ]
+    provenance = {"scan": scan_file.path.name, **scan_file.notes, **_origin(state)}
+    with written_whole(folder / "report.html") as page:
+        write_page(
+            page,
+            title=f"Reconstruction of {scan_file.path.name}",
+            summary=summary,
+            pictures=pictures,
+            tables=[],
+            provenance=provenance,
+        )
+
+
+def _origin(state: Mapping[str, Any]) -> dict[str, str]:
+    """Return versions and hashes; times and hosts stay in run.json, so that equal runs give equal pages."""
+    versions = ", ".join(f"{name} {number}" for name, number in state["versions"].items())
+    files = {
+        f"SHA-256 of {name}": digest
+        for stage, entry in state["stages"].items()
+        for name, digest in entry["files"].items()
+        if stage != "report"
+    }
+    return {"software": f"Python {state['python']}; {versions}", **files}
+
+
+def _provenance(specification: Specification, state: Mapping[str, Any]) -> dict[str, str]:
+    found = state["stages"]
+    return {
+        "specification": f"specification.toml, SHA-256 of its values {specification.digest()}",
+        "seed": str(specification.seed),
+        "projector of the scan": str(found.get("scan", {}).get("projector", "not recorded")),
+        "projector of the reconstruction": str(found.get("reconstruct", {}).get("projector", "not recorded")),
+        **_origin(state),
+    }
+
+
+def _summary(specification: Specification, comparison: Mapping[str, Any]) -> list[str]:
+    microscope = specification.microscope
+    detector, silicon = microscope.detector, specification.electrode.silicon
+    made = (
+        f"A synthetic pristine electrode of nanoporous silicon ({100 * silicon.porosity_fraction:.1f} % pores of "
+        f"{silicon.mean_pore_nm:.0f} nm) with carbon-binder on a copper foil, cut to a "
+        f"{specification.electrode.specimen.shape} of {specification.electrode.specimen.width_um:g} µm; scanned in a "
+        f"simulated transmission X-ray microscope at {microscope.energy_kev:g} keV ({microscope.stage.views} views, "
+        f"{detector.rows} x {detector.columns} pixels of {detector.pixel_nm:g} nm, {detector.flat_electrons:g} "
+        f"electrons a pixel); reconstructed by {specification.reconstruction.algorithm}; segmented by "
+        "smoothing and threshold."
+    )
+    accuracy = comparison["segmentation_accuracy"]
+    if accuracy is None:
+        return [made]
+    found = (
+        f"Inside the layer the segmentation agrees with the true silicon to a Dice coefficient of "
+        f"{_number(accuracy['dice_silicon_layer'], 3)}. The table holds what one and the same measurement reads on the "
+        "truth and on the recovered volume, and what Zhao et al. (Nano Energy 52, 2018, 381) published."
+    )
+    return [made, found]
+
+
+def _tables(comparison: Mapping[str, Any]) -> list[Table]:
+    rows = [
+        (
+            row["quantity"].replace("_", " "),
+            row["unit"],
+            _with_spread(row["truth"], row["truth_spread"]),
+            _with_spread(row["recovered"], row["recovered_spread"]),
+            _number(row["bias"], 2),
+            str(row["n"]),
+            row["published"],
+            row["verdict"] if row["published"] else "",
+            row["note"],
+        )
+        for row in comparison["rows"]
+    ]
+    header = (
+        "quantity",
+        "unit",
+        "truth",
+        "recovered",
+        "bias",
+        "n",
+        "published",
+        "recovered against published",
+        "definition",
+    )
+    tables = [
+        Table(
+            "Truth, recovered, published",
+            "± is the standard deviation over columns (heights) or over blocks of slices (ratios), n how many. "
+            "– means that it could not be measured; the last column says why.",
+            header,
+            rows,
+        )
+    ]
+    accuracy = comparison["segmentation_accuracy"]
+    if accuracy is not None:
+        counts = np.array(accuracy["confusion_layer_true_by_recovered"])
+        names = [name.replace("_", " ") for name in accuracy["phases"]]
+        true, found = counts.any(axis=1), counts.any(axis=0)
+        tables.append(
+            Table(
+                "Segmentation inside the layer",
+                "Voxels of each true phase (rows) by what they were called (columns).",
+                ("true phase", *(name for name, there in zip(names, found, strict=True) if there)),
+                [
+                    (name, *(f"{count}" for count in line[found]))
+                    for name, line, there in zip(names, counts, true, strict=True)
+                    if there
+                ],
+            )
+        )
+    return tables

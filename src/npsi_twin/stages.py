@@ -1,0 +1,257 @@
+"""The stages of the road on files: each reads what the one before it wrote, so that any of them can be replaced.
+
+Truth side: `build` (truth.h5) and `scan` (scan.h5). Measurement side: `reconstruct` (reconstruction.h5) and `segment`
+(segmentation.h5), which see nothing of the truth. `measure` asks the same of both (measurements.csv, measurements.h5).
+Heavy stages map a pure function of a slab of detector rows over an executor; every file is built whole and renamed.
+"""
+
+from collections import Counter
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npsi_twin.comparison.agreement import compare
+from npsi_twin.comparison.segmentation_accuracy import score
+from npsi_twin.cycling.ageing import age
+from npsi_twin.electrode.build import Electrode, build_electrode
+from npsi_twin.electrode.voxelise import voxelise
+from npsi_twin.execution import Progress, RunFolder, map_slabs, slabs, write_text_whole, written_whole
+from npsi_twin.morphology.measure import measure
+from npsi_twin.morphology.segmentation import segment
+from npsi_twin.projectors.choice import ProjectorName
+from npsi_twin.reconstruction.route import Plan, Reconstruction, ReconstructionRecipe, prepare, reconstruct
+from npsi_twin.seeds import Seeds
+from npsi_twin.specification import Specification
+from npsi_twin.storage.dataexchange import ScanFile, create_scan, write_rows
+from npsi_twin.storage.measurements import comparison_json, measurements_csv, read_measurements, write_measurements
+from npsi_twin.storage.volumes import create_volumes, read_volume, write_slab, write_volume
+from npsi_twin.txm.contrast import contrast
+from npsi_twin.txm.microscope import (
+    Exposure,
+    MicroscopeRecipe,
+    expose,
+    project,
+    simulation_grid,
+    simulation_rows,
+    stage_truth,
+)
+from npsi_twin.volumes import Volume, VoxelGrid
+
+TRUTH, SCAN, RECONSTRUCTION, SEGMENTATION = "truth.h5", "scan.h5", "reconstruction.h5", "segmentation.h5"
+MEASUREMENTS, MEASURED_MAPS, COMPARISON = "measurements.csv", "measurements.h5", "comparison.json"
+
+_VOXELS_AT_ONCE = 1 << 24
+_TRUTH_FIELDS = {
+    "phase": np.uint8,
+    "void_fraction": np.float32,
+    "silicon_fraction": np.float32,
+    "lithium_per_silicon": np.float32,
+    "carbon_binder_fraction": np.float32,
+    "current_collector_fraction": np.float32,
+    "bismuth_fraction": np.float32,
+    "attenuation_per_um": np.float32,
+    "particle_id": np.int32,
+}
+
+
+def make_electrode(specification: Specification) -> Electrode:
+    """Build the scene and age it."""
+    seeds = Seeds(specification.seed)
+    pristine = build_electrode(specification.electrode, seeds=seeds)
+    return age(pristine, specification.ageing, seeds=seeds)
+
+
+def truth_grid(microscope: MicroscopeRecipe) -> VoxelGrid:
+    """Return the grid of the reconstruction, on which the truth is written."""
+    detector = microscope.detector
+    return VoxelGrid((detector.rows, detector.columns, detector.columns), detector.pixel_nm)
+
+
+def _true_rows(electrode: Electrode, grid: VoxelGrid, energy_kev: float, rows: range) -> dict[str, NDArray[Any]]:
+    composition = voxelise(electrode, grid, rows)
+    arrays = {name: getattr(composition, name) for name in _TRUTH_FIELDS if name != "attenuation_per_um"}
+    return arrays | {"attenuation_per_um": contrast(composition, energy_kev)}
+
+
+def build(
+    run: RunFolder, specification: Specification, electrode: Electrode, *, workers: int, progress: Progress
+) -> None:
+    """Voxelise the electrode on the grid of the reconstruction and write the truth."""
+    microscope, seeds = specification.microscope, Seeds(specification.seed)
+    grid = truth_grid(microscope)
+    tasks = slabs(grid.shape[0], specification.execution.slab_rows)
+    make = partial(_true_rows, electrode, grid, microscope.energy_kev)
+    with (
+        run.stage("build", TRUTH),
+        written_whole(run.path / TRUTH) as path,
+        create_volumes(path, grid.shape, _TRUTH_FIELDS, voxel_nm=grid.voxel_nm, compressed=True) as file,
+    ):
+        results = map_slabs(make, tasks, workers=workers, stage="build", progress=progress)
+        for rows, arrays in zip(tasks, results, strict=True):
+            write_slab(file, rows.start, arrays)
+        stage = stage_truth(microscope, seeds=seeds)
+        for name, values in asdict(stage).items():
+            file[f"scan/{name}"] = values
+
+
+def _instrument(microscope: MicroscopeRecipe) -> dict[str, tuple[Any, str]]:
+    """Return what the 32-ID layout says of the instrument, beyond angles, energy and pixel."""
+    detector, stage = microscope.detector, microscope.stage
+    instrument, rotation = "measurement/instrument", "process/acquisition/rotation"
+    return {
+        f"{instrument}/zone_plate/outermost_zone_width": (microscope.optics.outer_zone_width_nm, "nm"),
+        f"{instrument}/detector/binning_x": (detector.binning, ""),
+        f"{instrument}/detector/binning_y": (detector.binning, ""),
+        f"{instrument}/detector/bit_depth": (detector.bit_depth, ""),
+        f"{rotation}/start": (0.0, "deg"),
+        f"{rotation}/range": (stage.angle_range_deg, "deg"),
+        f"{rotation}/num_angles": (stage.views, ""),
+        "process/acquisition/flat_fields/number": (detector.flat_frames, ""),
+        "process/acquisition/dark_fields/number": (detector.dark_frames, ""),
+    }
+
+
+def fine_parts(grid: VoxelGrid, rows: range) -> list[range]:
+    """Cut fine rows into parts of about 16 million voxels, of an even number of rows where there is a choice."""
+    height = max(2, _VOXELS_AT_ONCE // (grid.shape[1] * grid.shape[2]) // 2 * 2)
+    return [rows[start : start + height] for start in range(0, len(rows), height)]
+
+
+def _exposed_rows(
+    electrode: Electrode, microscope: MicroscopeRecipe, seeds: Seeds, projector: ProjectorName, rows: range
+) -> Exposure:
+    grid = simulation_grid(microscope)
+    parts, taken = [], ""
+    # A few fine slices at a time: their composition is an order of magnitude larger than their line integrals.
+    for part in fine_parts(grid, simulation_rows(microscope, rows)):
+        attenuation_per_um = contrast(voxelise(electrode, grid, part), microscope.energy_kev)
+        line_integrals, taken = project(attenuation_per_um, microscope, seeds=seeds, projector=projector)
+        parts.append(line_integrals)
+    return expose(np.concatenate(parts), microscope, rows, seeds=seeds, projector=taken)
+
+
+def scan(
+    run: RunFolder, specification: Specification, electrode: Electrode, *, workers: int, progress: Progress
+) -> None:
+    """Scan the electrode in the simulated microscope and write the counts as a beamline would."""
+    microscope, seeds = specification.microscope, Seeds(specification.seed)
+    tasks = slabs(microscope.detector.rows, specification.execution.slab_rows)
+    expose = partial(_exposed_rows, electrode, microscope, seeds, "auto")
+    results = map_slabs(expose, tasks, workers=workers, stage="scan", progress=progress)
+    with run.stage("scan", SCAN) as facts, written_whole(run.path / SCAN) as path:
+        exposure = next(results)
+        facts["projector"] = exposure.made_by.backend
+        first = exposure.scan
+        with create_scan(
+            path,
+            beam=first.beam,
+            rows=microscope.detector.rows,
+            flats=len(first.flats),
+            darks=len(first.darks),
+            energy_kev=microscope.energy_kev,
+            sample=specification.name,
+            facts=_instrument(microscope),
+        ) as file:
+            write_rows(file, first)
+            for exposure in results:
+                write_rows(file, exposure.scan)
+
+
+def _reconstructed_rows(scan_file: ScanFile, recipe: ReconstructionRecipe, plan: Plan, rows: range) -> Reconstruction:
+    return reconstruct(scan_file.read(rows), recipe, plan=plan)
+
+
+def plan_reconstruction_of(scan_file: ScanFile, recipe: ReconstructionRecipe, progress: Progress) -> Plan:
+    """Find what concerns a whole scan (axis, filters) from rows in its middle."""
+    progress("axis, filters", 0, 1)
+    plan = prepare(scan_file.read(scan_file.middle_rows()), recipe)
+    progress("axis, filters", 1, 1)
+    return plan
+
+
+def reconstruct_scan(
+    run: RunFolder,
+    scan_file: ScanFile,
+    recipe: ReconstructionRecipe,
+    plan: Plan,
+    *,
+    slab_rows: int,
+    workers: int,
+    progress: Progress,
+) -> None:
+    """Reconstruct a scan file, simulated or real, and record what was found on the way (axis, counts, stripes)."""
+    width = recipe.width_px or scan_file.beam.columns
+    shape = (scan_file.rows, width, width)
+    tasks = slabs(scan_file.rows, slab_rows)
+    name = "attenuation_per_um" if scan_file.pixel_known else "attenuation_per_pixel"
+    voxel_nm = scan_file.beam.pixel_nm if scan_file.pixel_known else None
+    make = partial(_reconstructed_rows, scan_file, recipe, plan)
+    with run.stage("reconstruct", RECONSTRUCTION) as facts:
+        results = map_slabs(make, tasks, workers=workers, stage="reconstruct", progress=progress)
+        counts: Counter[str] = Counter()
+        removed: list[NDArray[np.float64]] = []
+        with (
+            written_whole(run.path / RECONSTRUCTION) as path,
+            create_volumes(path, shape, {name: np.float32}, voxel_nm=voxel_nm, compressed=False) as file,
+        ):
+            for rows, part in zip(tasks, results, strict=True):
+                write_slab(file, rows.start, {name: part.volume.values})
+                removed.append(part.removed_rms)
+                counts.update(asdict(part.counts))
+            facts |= {
+                "projector": plan.projector,
+                "rotation_axis_px": plan.axis.px,
+                "rotation_axis_uncertainty_px": plan.axis.uncertainty_px,
+                "rotation_axis_method": plan.axis.method,
+                "stripes_removed_rms": float(np.sqrt(np.mean(np.square(np.concatenate(removed))))),
+                "counts": {kind: int(number) for kind, number in counts.items()},
+                "unit": "1/um" if scan_file.pixel_known else "1/pixel",
+            }
+            file.attrs.update({key: facts[key] for key in ("projector", "rotation_axis_px", "unit")})
+
+
+def segment_reconstruction(run: RunFolder, specification: Specification) -> None:
+    """Segment the reconstruction of a run."""
+    with run.stage("segment", SEGMENTATION) as facts:
+        segmentation = segment(read_volume(run.path / RECONSTRUCTION), specification.segmentation)
+        facts["threshold_per_um"] = float(np.mean(segmentation.threshold_per_um))
+        with written_whole(run.path / SEGMENTATION) as path:
+            write_volume(path, "phase", segmentation.labels, threshold_per_um=facts["threshold_per_um"])
+
+
+def _truth(folder: Path) -> tuple[Volume, Volume] | None:
+    path = folder / TRUTH
+    if not path.is_file():
+        return None
+    return read_volume(path, "phase"), read_volume(path, "attenuation_per_um")
+
+
+def measure_run(run: RunFolder, specification: Specification) -> None:
+    """Measure truth and recovered volume with the same call and write both."""
+    recipe = specification.measurement
+    with run.stage("measure", MEASUREMENTS, MEASURED_MAPS):
+        measured = {
+            "recovered": measure(read_volume(run.path / SEGMENTATION), read_volume(run.path / RECONSTRUCTION), recipe)
+        }
+        truth = _truth(run.path)
+        if truth is not None:
+            measured["truth"] = measure(*truth, recipe)
+        with written_whole(run.path / MEASURED_MAPS) as path:
+            write_measurements(path, measured)
+        write_text_whole(
+            run.path / MEASUREMENTS, measurements_csv(compare(measured.get("truth"), measured["recovered"]))
+        )
+
+
+def compare_run(run: RunFolder) -> None:
+    """Hold the recovered numbers against the truth and the published ones; write what came out."""
+    with run.stage("compare", COMPARISON):
+        measured = read_measurements(run.path / MEASURED_MAPS)
+        truth = _truth(run.path)
+        accuracy = None if truth is None else score(truth[0], read_volume(run.path / SEGMENTATION))
+        comparison = compare(measured.get("truth"), measured["recovered"], accuracy=accuracy)
+        write_text_whole(run.path / COMPARISON, comparison_json(comparison))

@@ -1,0 +1,118 @@
+"""Measurements and comparisons on disk.
+
+An HDF5 file keeps numbers, maps and curves, a CSV table is for people and spreadsheets, and a JSON file keeps what the
+comparison found, with null for what could not be measured.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from npsi_twin.comparison.agreement import Comparison
+from npsi_twin.errors import DataError
+from npsi_twin.morphology.measure import Measured, Measurements
+from npsi_twin.recipes import MadeBy
+from npsi_twin.volumes import Phase
+
+_ARRAYS = ("thickness_map_nm", "inventory_map_um", "profile_distance_nm", "profile_normalised")
+_COLUMNS = ("quantity", "unit", "truth", "truth_spread", "recovered", "recovered_spread", "bias", "n")
+
+
+def write_measurements(path: Path, measured: Mapping[str, Measurements]) -> None:
+    """Write the measurements of several volumes, for example ``{"truth": ..., "recovered": ...}``."""
+    with h5py.File(path, "w", track_order=True) as file:
+        for name, measurements in measured.items():
+            group = file.create_group(name, track_order=True)
+            group.attrs["recipe_digest"] = measurements.made_by.recipe_digest
+            for array in _ARRAYS:
+                group[array] = getattr(measurements, array)
+            quantities = group.create_group("quantities", track_order=True)
+            for quantity, entry in measurements.quantities.items():
+                data = quantities.create_dataset(quantity, data=entry.value)
+                data.attrs.update({"spread": entry.spread, "n": entry.n, "unit": entry.unit, "note": entry.note})
+
+
+def read_measurements(path: Path) -> dict[str, Measurements]:
+    """Read what `write_measurements` wrote.
+
+    Raises
+    ------
+    DataError
+        When the file is missing or not of that kind.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            return {name: _read(group) for name, group in file.items()}
+    except (OSError, KeyError, AttributeError) as error:
+        raise DataError(f"{path}: holds no measurements ({error}). Run `npsi-twin measure` first.") from None
+
+
+def _read(group: h5py.Group) -> Measurements:
+    quantities = {
+        name: Measured(
+            float(data[()]), float(data.attrs["spread"]), int(data.attrs["n"]), data.attrs["unit"], data.attrs["note"]
+        )
+        for name, data in group["quantities"].items()
+    }
+    arrays = {name: group[name][()] for name in _ARRAYS}
+    return Measurements(quantities, **arrays, made_by=MadeBy("measure", group.attrs["recipe_digest"]))
+
+
+def measurements_csv(comparison: Comparison) -> str:
+    """Return the table of a comparison as CSV; what could not be measured is an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for row in comparison.rows:
+        values = (getattr(row, name) for name in _COLUMNS)
+        writer.writerow(["" if isinstance(value, float) and math.isnan(value) else value for value in values])
+    return text.getvalue()
+
+
+def comparison_json(comparison: Comparison) -> str:
+    """Return a comparison as JSON text: its rows, and the accuracy of the segmentation where there is a truth."""
+    tree: dict[str, Any] = {"rows": [asdict(row) for row in comparison.rows], "segmentation_accuracy": None}
+    accuracy = comparison.accuracy
+    if accuracy is not None:
+        tree["segmentation_accuracy"] = {
+            "dice_silicon": accuracy.dice_silicon,
+            "iou_silicon": accuracy.iou_silicon,
+            "dice_silicon_layer": accuracy.dice_silicon_layer,
+            "iou_silicon_layer": accuracy.iou_silicon_layer,
+            "phases": [phase.name.lower() for phase in Phase],
+            "confusion_true_by_recovered": accuracy.confusion.tolist(),
+            "confusion_layer_true_by_recovered": accuracy.confusion_layer.tolist(),
+        }
+    return json.dumps(_without_nan(tree), indent=2, allow_nan=False) + "\n"
+
+
+def _without_nan(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _without_nan(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_without_nan(value) for value in tree]
+    return None if isinstance(tree, float) and math.isnan(tree) else tree
+
+
+def read_comparison(path: Path) -> dict[str, Any]:
+    """Read what `comparison_json` made.
+
+    Raises
+    ------
+    DataError
+        When the file is missing or not of that kind.
+    """
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(tree["rows"], list) and "segmentation_accuracy" in tree:
+            return dict(tree)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise DataError(f"{path}: holds no comparison. Run `npsi-twin compare` first.")

@@ -1,0 +1,333 @@
+"""The whole road and its siblings: what the commands of ``npsi-twin`` do, callable from Python.
+
+`run_twin` walks every stage in one folder; `build_run` and `run_stage` do one at a time, so that any file between them
+may come from another tool; `reconstruct_file`, `segment_file` and `measure_file` take files that have no run.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, get_args
+
+from npsi_twin import stages
+from npsi_twin.electrode.build import Electrode
+from npsi_twin.errors import DataError, ParameterError
+from npsi_twin.execution import Progress, RunFolder, open_run, read_state, silent, write_text_whole, written_whole
+from npsi_twin.morphology.measure import measure, relabel
+from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
+from npsi_twin.plan import check_resources, plan_reconstruction, plan_twin
+from npsi_twin.report.run_page import write_reconstruction_page, write_run_page
+from npsi_twin.specification import Specification, load_specification, parse_values, to_toml
+from npsi_twin.storage.dataexchange import ThetaUnit, open_scan
+from npsi_twin.storage.measurements import read_comparison, read_measurements
+from npsi_twin.storage.volumes import read_volume, write_volume
+from npsi_twin.volumes import Phase
+
+SPECIFICATION = "specification.toml"
+STAGES = ("build", "scan", "reconstruct", "segment", "measure", "compare", "report")
+
+
+def _request(specification: Specification) -> dict[str, str]:
+    return {"specification": specification.digest(), "version": version("npsi-twin")}
+
+
+def _remember(run: RunFolder, specification: Specification) -> None:
+    run.state["seed"] = specification.seed
+    write_text_whole(run.path / SPECIFICATION, to_toml(specification))
+
+
+def run_twin(
+    specification: Specification,
+    folder: Path,
+    *,
+    workers: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Walk the whole road: build, scan, reconstruct, segment, measure, compare, report.
+
+    Parameters
+    ----------
+    specification
+        What to make; `npsi_twin.specification.preset_specification` has some.
+    folder
+        Where everything goes; see the README for its layout.
+    workers
+        Worker processes; the bytes of the results are the same for any number.
+    resume
+        Keep the finished stages of an interrupted run of the same specification.
+    overwrite
+        Start anew in a folder that holds a run.
+    progress
+        Who to tell how far it has come.
+
+    Returns
+    -------
+    dict
+        Summary: folder, status, seconds of each stage, and the table of the comparison.
+
+    Raises
+    ------
+    ResourceError
+        When memory, disk or the folder is not to be had.
+    """
+    check_resources(plan_twin(specification, workers=workers), folder)
+    with open_run(folder, request=_request(specification), resume=resume, overwrite=overwrite) as run:
+        _remember(run, specification)
+        electrode: Electrode | None = None
+        redo = False
+        for name in STAGES:
+            # A stage after one that was done again works on new files, so it is done again too.
+            if not redo and run.has(name):
+                continue
+            redo = True
+            if name in ("build", "scan") and electrode is None:
+                electrode = stages.make_electrode(specification)
+            _do(name, run, specification, electrode, workers, progress)
+        run.complete()
+        return _summary(run)
+
+
+def build_run(
+    specification: Specification,
+    folder: Path,
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Begin a run: make the electrode and write its truth."""
+    check_resources(plan_twin(specification, workers=workers), folder)
+    with open_run(folder, request=_request(specification), overwrite=overwrite) as run:
+        _remember(run, specification)
+        _do("build", run, specification, None, workers, progress)
+        return _summary(run)
+
+
+def run_stage(folder: Path, name: str, *, workers: int = 1, progress: Progress = silent) -> dict[str, Any]:
+    """Do one stage of a run on the files that are in its folder.
+
+    Parameters
+    ----------
+    folder
+        A run folder, begun by `build_run` or `run_twin`.
+    name
+        One of ``scan``, ``reconstruct``, ``segment``, ``measure``, ``compare``, ``report``.
+
+    Raises
+    ------
+    DataError
+        When the folder is no run or lacks the files that the stage reads.
+    """
+    read_state(folder)
+    specification = load_specification(folder / SPECIFICATION)
+    with open_run(folder, request=_request(specification), resume=True) as run:
+        _do(name, run, specification, None, workers, progress)
+        if all(stage in run.state["stages"] for stage in STAGES):
+            run.complete()
+        return _summary(run)
+
+
+def _do(
+    name: str,
+    run: RunFolder,
+    specification: Specification,
+    electrode: Electrode | None,
+    workers: int,
+    progress: Progress,
+) -> None:
+    def made() -> Electrode:
+        return electrode if electrode is not None else stages.make_electrode(specification)
+
+    def reconstruct() -> None:
+        scan_file = open_scan(run.path / stages.SCAN)
+        plan = stages.plan_reconstruction_of(scan_file, specification.reconstruction, progress)
+        stages.reconstruct_scan(
+            run,
+            scan_file,
+            specification.reconstruction,
+            plan,
+            slab_rows=specification.execution.slab_rows,
+            workers=workers,
+            progress=progress,
+        )
+
+    def one_step(work: Callable[[], object]) -> None:
+        progress(name, 0, 1)
+        work()
+        progress(name, 1, 1)
+
+    match name:
+        case "build":
+            stages.build(run, specification, made(), workers=workers, progress=progress)
+        case "scan":
+            stages.scan(run, specification, made(), workers=workers, progress=progress)
+        case "reconstruct":
+            reconstruct()
+        case "segment":
+            one_step(lambda: stages.segment_reconstruction(run, specification))
+        case "measure":
+            one_step(lambda: stages.measure_run(run, specification))
+        case "compare":
+            one_step(lambda: stages.compare_run(run))
+        case "report":
+            one_step(lambda: _report(run, specification))
+        case _:
+            raise ParameterError(f"stage: got {name!r}; known are {', '.join(STAGES)}.")
+
+
+def _report(run: RunFolder, specification: Specification) -> None:
+    folder = run.path
+    with run.stage("report", "report.html"):
+        write_run_page(
+            folder,
+            specification=specification,
+            measured=read_measurements(folder / stages.MEASURED_MAPS),
+            comparison=read_comparison(folder / stages.COMPARISON),
+            state=run.state,
+        )
+
+
+def _summary(run: RunFolder) -> dict[str, Any]:
+    seconds = {name: entry["seconds"] for name, entry in run.state["stages"].items()}
+    return {"folder": str(run.path), "status": run.state["status"], "seconds": seconds}
+
+
+def reconstruct_file(
+    path: Path,
+    folder: Path,
+    *,
+    specification: Specification | None = None,
+    changes: Mapping[str, Any] | None = None,
+    pixel_nm: float | None = None,
+    theta_unit: str | None = None,
+    assume_normalised: bool = False,
+    workers: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Reconstruct any Data Exchange file with the code that reconstructs simulated scans.
+
+    Parameters
+    ----------
+    path
+        The scan file.
+    folder
+        Where ``reconstruction.h5``, ``report.html`` and ``run.json`` go.
+    specification
+        Its reconstruction recipe and slab height are used; the defaults when None.
+    changes
+        Fields of the reconstruction recipe to change.
+    pixel_nm, theta_unit, assume_normalised
+        What the file does not state; see `open_scan`.
+    workers, resume, overwrite, progress
+        As for `run_twin`.
+
+    Returns
+    -------
+    dict
+        What was found: rotation axis, projector, counts of corrections.
+
+    Raises
+    ------
+    DataError
+        When the file cannot be used; nothing is written then.
+    """
+    if theta_unit is not None and theta_unit not in get_args(ThetaUnit):
+        raise ParameterError(f"--theta-unit: got {theta_unit!r}; deg or rad.")
+    specification = specification or Specification()
+    recipe = parse_values(specification.reconstruction, changes or {})
+    scan_file = open_scan(path, pixel_nm=pixel_nm, theta_unit=theta_unit, assume_normalised=assume_normalised)
+    check_resources(plan_reconstruction(scan_file, specification.execution, workers=workers), folder)
+    # What may fail for the data's sake fails here, before anything is written.
+    plan = stages.plan_reconstruction_of(scan_file, recipe, progress)
+    request = {
+        "scan": path.name,
+        "bytes": path.stat().st_size,
+        "recipe": recipe.digest(),
+        "pixel_nm": scan_file.beam.pixel_nm if scan_file.pixel_known else None,
+        "version": version("npsi-twin"),
+    }
+    with open_run(folder, request=request, resume=resume, overwrite=overwrite) as run:
+        write_text_whole(run.path / SPECIFICATION, to_toml(recipe, ("reconstruction",)))
+        if not run.has("reconstruct"):
+            stages.reconstruct_scan(
+                run,
+                scan_file,
+                recipe,
+                plan,
+                slab_rows=specification.execution.slab_rows,
+                workers=workers,
+                progress=progress,
+            )
+        with run.stage("report", "report.html"):
+            write_reconstruction_page(run.path, scan_file=scan_file, state=run.state)
+        run.complete()
+        facts = {key: value for key, value in run.state["stages"]["reconstruct"].items() if key != "files"}
+        return {"folder": str(folder), "status": "complete", **facts}
+
+
+def segment_file(path: Path, out: Path, *, dataset: str | None = None, voxel_nm: float | None = None) -> dict[str, Any]:
+    """Segment any volume of attenuation in 1/um and write its labels."""
+    if out.exists():
+        raise DataError(f"{out}: exists. Give another name with --out, or remove it first.")
+    segmentation = segment(read_volume(path, dataset, voxel_nm=voxel_nm), SegmentationRecipe())
+    with written_whole(out) as temporary:
+        write_volume(temporary, "phase", segmentation.labels)
+    return {"file": str(out)}
+
+
+def parse_labels(text: str) -> dict[int, Phase]:
+    """Read the meaning of labels.
+
+    Examples
+    --------
+    >>> parse_labels("0=void, 1=silicon")
+    {0: <Phase.VOID: 0>, 1: <Phase.SILICON: 1>}
+    """
+    meaning = {}
+    for item in text.split(","):
+        label, _, name = (part.strip() for part in item.partition("="))
+        if not label.isdecimal() or name.upper() not in Phase.__members__:
+            known = ", ".join(phase.name.lower() for phase in Phase)
+            raise ParameterError(f"--labels: got {item.strip()!r}; write label=phase with a phase out of {known}.")
+        meaning[int(label)] = Phase[name.upper()]
+    return meaning
+
+
+def measure_file(
+    path: Path, *, labels: str, dataset: str | None = None, voxel_nm: float | None = None
+) -> dict[str, Any]:
+    """Measure any label volume.
+
+    Parameters
+    ----------
+    path
+        TIFF, npz, npy or HDF5.
+    labels
+        Meaning of its labels, ``"0=void,1=silicon"``.
+    dataset
+        Name of the array where the file holds several.
+    voxel_nm
+        Edge of a voxel in nm, where the file does not state it.
+
+    Returns
+    -------
+    dict
+        Quantity -> value (None when not available), spread, unit, n, note.
+    """
+    volume = relabel(read_volume(path, dataset, voxel_nm=voxel_nm), parse_labels(labels))
+    quantities = {
+        name: {
+            "value": None if math.isnan(entry.value) else entry.value,
+            "spread": None if math.isnan(entry.spread) else entry.spread,
+            "unit": entry.unit,
+            "n": entry.n,
+            "note": entry.note,
+        }
+        for name, entry in measure(volume).quantities.items()
+    }
+    return {"file": str(path), "voxel_nm": volume.voxel_nm, "quantities": quantities}

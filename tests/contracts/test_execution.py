@@ -1,0 +1,120 @@
+"""Slabs over an executor and the run folder: order, wholeness, refusals."""
+
+import json
+import operator
+
+import pytest
+
+from npsi_twin.errors import DataError, IncompleteError, ParameterError, ResourceError
+from npsi_twin.execution import file_sha256, map_slabs, open_run, read_state, slabs, written_whole
+
+REQUEST = {"specification": "abc", "version": "1"}
+
+
+def test_slabs_cover_every_row_once():
+    for rows, height in ((1, 16), (16, 16), (33, 16), (5, 2)):
+        covered = [row for slab in slabs(rows, height) for row in slab]
+        assert covered == list(range(rows))
+
+
+def test_results_come_in_order_for_any_number_of_workers():
+    tasks = list(range(-6, 1))
+    told = []
+    one = list(map_slabs(operator.neg, tasks, workers=1))
+    two = list(map_slabs(operator.neg, tasks, workers=2, stage="neg", progress=lambda *what: told.append(what)))
+    assert one == two == [6, 5, 4, 3, 2, 1, 0]
+    assert told[0] == ("neg", 0, 7)
+    assert told[-1] == ("neg", 7, 7)
+
+
+def test_a_worker_is_needed():
+    with pytest.raises(ParameterError, match="at least 1"):
+        list(map_slabs(abs, [1], workers=0))
+
+
+def test_a_fault_in_a_worker_reaches_the_caller():
+    with pytest.raises(TypeError):
+        list(map_slabs(operator.neg, [1, "a"], workers=2))
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), written_whole(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [item.name for item in tmp_path.iterdir()] == ["a.txt"]
+    with written_whole(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+
+
+def test_a_run_says_complete_only_when_it_is(tmp_path):
+    with open_run(tmp_path / "run", request=REQUEST) as run:
+        with run.stage("one", "one.txt"), written_whole(run.path / "one.txt") as path:
+            path.write_text("1")
+        assert read_state(run.path)["status"] == "incomplete"
+        assert run.has("one")
+        run.complete()
+    state = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert state["status"] == "complete"
+    assert state["stages"]["one"]["files"]["one.txt"] == file_sha256(tmp_path / "run" / "one.txt")
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_changed_file_is_not_taken_for_finished(tmp_path):
+    with open_run(tmp_path, request=REQUEST) as run:
+        with run.stage("one", "one.txt"):
+            (tmp_path / "one.txt").write_text("1")
+        (tmp_path / "one.txt").write_text("2")
+        assert not run.has("one")
+
+
+def test_a_stage_that_fails_is_not_recorded(tmp_path):
+    with open_run(tmp_path, request=REQUEST) as run:
+        with pytest.raises(RuntimeError), run.stage("one"):
+            raise RuntimeError
+        assert not run.has("one")
+
+
+def test_a_second_run_is_refused_and_the_first_undamaged(tmp_path):
+    with open_run(tmp_path / "run", request=REQUEST):
+        before = (tmp_path / "run" / "run.json").read_bytes()
+        with (
+            pytest.raises(ResourceError, match="in use by process"),
+            open_run(tmp_path / "run", request=REQUEST, overwrite=True),
+        ):
+            pass
+        assert (tmp_path / "run" / "run.json").read_bytes() == before
+    with pytest.raises(ResourceError, match="not empty"), open_run(tmp_path / "run", request=REQUEST):
+        pass
+    with open_run(tmp_path / "run", request=REQUEST, overwrite=True) as run:
+        assert run.state["stages"] == {}
+
+
+def test_resume_needs_the_same_request(tmp_path):
+    with open_run(tmp_path, request=REQUEST) as run, run.stage("one"):
+        pass
+    with open_run(tmp_path, request=REQUEST, resume=True) as run:
+        assert "one" in run.state["stages"]
+    with (
+        pytest.raises(IncompleteError, match="specification"),
+        open_run(tmp_path, request=REQUEST | {"specification": "def"}, resume=True),
+    ):
+        pass
+
+
+def test_a_folder_of_somebody_elses_is_never_overwritten(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ResourceError, match="no run"), open_run(tmp_path, request=REQUEST, overwrite=True):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_a_broken_state_is_named(tmp_path):
+    with pytest.raises(DataError, match="not a run folder"):
+        read_state(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(DataError, match=r"run\.json"):
+        read_state(tmp_path)

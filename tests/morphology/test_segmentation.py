@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from npsi_twin.errors import DataError
+from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
+from npsi_twin.volumes import Phase, Volume
+
+
+def dice(truth, found, phase):
+    a, b = truth == phase, found == phase
+    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+
+
+def test_silicon_is_found_without_blur_and_noise(build_needle):
+    clean = build_needle((16, 220, 240), noise_per_um=0.0, blur_voxels=0.0, binder=False)
+    found = segment(clean.attenuation, SegmentationRecipe(smoothing_sigma_voxels=0.0, foil_guard_nm=0.0)).labels.values
+    # what is wrong is only what the speck filter and the needle's flank columns take
+    assert dice(clean.labels.values, found, Phase.SILICON) > 0.995
+    assert dice(clean.labels.values, found, Phase.CURRENT_COLLECTOR) > 0.998
+
+
+def test_silicon_is_found_in_a_noisy_image(needle):
+    found = segment(needle.attenuation)
+    assert dice(needle.labels.values, found.labels.values, Phase.SILICON) > 0.85
+    assert set(np.unique(found.labels.values)) == {Phase.VOID, Phase.SILICON, Phase.CURRENT_COLLECTOR}
+    # between void and solid silicon
+    assert 0.003 < found.threshold_per_um[0] < 0.0120
+    assert np.ptp(found.threshold_per_um) == 0
+
+
+def test_the_guard_keeps_the_foils_blurred_edge_from_being_called_silicon(needle):
+    rows = np.arange(220)[None, :, None]
+    depth = (needle.labels.values == Phase.CURRENT_COLLECTOR).argmax(axis=1)[:, None, :] - rows
+    rim = (depth >= 1) & (depth <= 3) & (needle.labels.values == Phase.CURRENT_COLLECTOR).any(axis=1)[:, None, :]
+    true = (needle.labels.values == Phase.SILICON)[rim].mean()
+    guarded = (segment(needle.attenuation).labels.values == Phase.SILICON)[rim].mean()
+    bare = (segment(needle.attenuation, SegmentationRecipe(foil_guard_nm=0.0)).labels.values == Phase.SILICON)[rim]
+    assert abs(guarded - true) < 0.1
+    assert bare.mean() > true + 0.1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"smoothing_sigma_voxels": 2.0},
+        {"threshold_per_um": 0.008},
+        {"threshold_over": "slice"},
+        {"foil_guard_nm": 300.0},
+        {"minimum_component_voxels": 1_000_000},
+    ],
+)
+def test_every_parameter_matters(needle, change):
+    crop = Volume(needle.attenuation.values[:8], 50.8)
+    plain = segment(crop, SegmentationRecipe())
+    other = segment(crop, SegmentationRecipe(**change))
+    assert not (
+        np.array_equal(plain.labels.values, other.labels.values)
+        and np.array_equal(plain.threshold_per_um, other.threshold_per_um)
+    )
+    assert plain.made_by.recipe_digest != other.made_by.recipe_digest
+
+
+def test_otsu_is_a_fixed_point_of_isodata(needle):
+    crop = Volume(needle.attenuation.values[:8], 50.8)
+    isodata = segment(crop, SegmentationRecipe(threshold_per_um="isodata"))
+    otsu = segment(crop, SegmentationRecipe(threshold_per_um="otsu"))
+    # the histogram's 1024 bins span less than the copper's attenuation
+    assert np.allclose(isodata.threshold_per_um, otsu.threshold_per_um, atol=2 * 0.0471 / 1024)
+
+
+def test_isolated_noise_is_dropped_and_bodies_are_kept(build_needle):
+    clean = build_needle((8, 220, 240), noise_per_um=0.0, blur_voxels=0.0, binder=False)
+    values = np.array(clean.attenuation.values)
+    values[4, 20, 120] = 0.0151
+    bare = dict(smoothing_sigma_voxels=0.0, threshold_per_um=0.008, foil_guard_nm=0.0)
+    kept = segment(Volume(values, 50.8), SegmentationRecipe(minimum_component_voxels=1, **bare)).labels.values
+    dropped = segment(Volume(values, 50.8), SegmentationRecipe(minimum_component_voxels=2, **bare)).labels.values
+    assert (kept[4, 20, 120], dropped[4, 20, 120]) == (Phase.SILICON, Phase.VOID)
+
+
+def test_thresholds_scale_with_the_attenuation(needle):
+    crop = needle.attenuation.values[:8]
+    one, two = segment(Volume(crop, 50.8)), segment(Volume(crop * np.float32(2), 50.8))
+    assert np.array_equal(one.labels.values, two.labels.values)
+    assert np.allclose(two.threshold_per_um, 2 * one.threshold_per_um, rtol=1e-6)
+
+
+def test_bare_foil_and_bad_recipes_are_refused():
+    rng = np.random.default_rng(1)
+    bare = np.zeros((16, 60, 60), np.float32)
+    bare[:, 40:] = 0.0471
+    bare += rng.normal(0, 0.001, bare.shape).astype(np.float32)
+    with pytest.raises(DataError, match="nothing above the foil attenuates"):
+        segment(Volume(bare, 50.0), SegmentationRecipe(foil_guard_nm=300.0))
+    fixed = segment(Volume(bare, 50.0), SegmentationRecipe(threshold_per_um=0.0075))
+    assert np.count_nonzero(fixed.labels.values == Phase.SILICON) == 0
+    for wrong in ({"threshold_per_um": "magic"}, {"threshold_per_um": -1.0}, {"sigma": 1.0}, {"foil_guard_nm": 1e9}):
+        with pytest.raises(ValidationError):
+            SegmentationRecipe(**wrong)
+
+
+def test_the_blind_side_imports_nothing_of_the_truth():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, npsi_twin.morphology.measure, npsi_twin.morphology.segmentation;"
+        "bad=[m for m in sys.modules if m.startswith(('npsi_twin.electrode','npsi_twin.txm','npsi_twin.comparison',"
+        "'porespy','skimage','matplotlib'))]; assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,130 @@
+"""What only one backend promises, and the choice between them."""
+
+import astra
+import numpy as np
+import pytest
+
+from npsi_twin.errors import MissingBackendError, ParameterError
+from npsi_twin.projectors.astra import AstraProjector
+from npsi_twin.projectors.choice import choose_projector
+from npsi_twin.projectors.nufft import NufftProjector
+from npsi_twin.scan import ParallelBeam
+
+BEAM = ParallelBeam(
+    np.linspace(-0.3, 3.9, 9),
+    21,
+    25.4,
+    rotation_axis_px=8.3,
+    column_shift_px=np.random.default_rng(7).normal(0, 1.5, 9),
+)
+
+
+def fourier_matrix(beam: ParallelBeam, width: int, length: int) -> np.ndarray:
+    """The Fourier road by definition, as a dense matrix in double precision (views * columns, width^2)."""
+    place = np.arange(width) - (width - 1) / 2
+    y, x = (grid.ravel() for grid in np.meshgrid(place, place, indexing="ij"))
+    k = np.arange(length) - length // 2
+    w = 2 * np.pi * k / length
+    blocks = []
+    for angle, shift in zip(beam.angles_rad, beam.column_shift_px, strict=True):
+        spectrum = np.exp(-1j * w[:, None] * (x * np.cos(angle) - y * np.sin(angle)))
+        columns = np.arange(beam.columns) - beam.known_axis_px() - shift
+        blocks.append((np.exp(1j * columns[:, None] * w) @ spectrum).real / length)
+    return np.concatenate(blocks) * beam.pixel_nm / 1000
+
+
+@pytest.mark.parametrize("width", [20, 21])
+@pytest.mark.parametrize(("accuracy", "tolerance"), [(1e-2, 1e-2), (1e-5, 1e-5), (1e-6, 1e-5)])
+def test_nufft_is_its_defining_sum(width, accuracy, tolerance):
+    rng = np.random.default_rng(8)
+    projector = NufftProjector(BEAM, width, accuracy=accuracy)
+    matrix = fourier_matrix(BEAM, width, projector._length)
+    slab = rng.random((3, width, width), np.float32)
+    expected = (matrix @ slab.reshape(3, -1).T).T.reshape(3, 9, 21)
+    np.testing.assert_allclose(projector.forward(slab), expected, atol=tolerance * expected.max())
+    sinograms = rng.random((3, 9, 21), np.float32)
+    # finufft bounds the error of a mode by the sum of the strengths: sqrt(9) over the largest value here.
+    expected = (matrix.T @ sinograms.reshape(3, -1).T).T.reshape(3, width, width)
+    np.testing.assert_allclose(projector.adjoint(sinograms), expected, atol=5 * tolerance * expected.max())
+
+
+def test_a_slice_is_not_touched_by_its_neighbours():
+    rng = np.random.default_rng(9)
+    projector = NufftProjector(BEAM, 20)
+    slab = np.concatenate([rng.random((1, 20, 20)), np.zeros((1, 20, 20)), 1e6 * rng.random((1, 20, 20))])
+    sinograms = projector.forward(slab)
+    assert np.all(sinograms[1] == 0)
+    np.testing.assert_array_equal(sinograms[:1], projector.forward(slab[:1]))
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 1e-7, 0.1, np.nan])
+def test_impossible_accuracy_is_refused(accuracy):
+    with pytest.raises(ParameterError, match="1e-6 to 1e-2"):
+        NufftProjector(BEAM, 20, accuracy=accuracy)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True])
+def test_impossible_threads_are_refused(threads):
+    with pytest.raises(ParameterError, match="at least 1 is needed"):
+        NufftProjector(BEAM, 20, threads=threads)
+
+
+def test_astra_parallel_and_vector_geometries_are_one():
+    # The same beam without shifts, through ASTRA's own angle geometry, whose detector is centred on the axis.
+    centred = ParallelBeam(BEAM.angles_rad, 21, 1000.0, rotation_axis_px=10.0)
+    image = np.random.default_rng(10).random((16, 16), np.float32)
+    volume = astra.create_vol_geom(16, 16)
+    rays = astra.create_proj_geom("parallel", 1.0, 21, centred.angles_rad)
+    projector = astra.create_projector("linear", rays, volume)
+    try:
+        number, expected = astra.create_sino(image, projector)
+        astra.data2d.delete(number)
+    finally:
+        astra.projector.delete(projector)
+    found = AstraProjector(centred, 16).forward(image[None])[0]
+    # Single precision; the two geometries compute a ray's place along different ways.
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_astra_leaves_nothing_behind():
+    projector = AstraProjector(BEAM, 16, kernel="strip")
+    before = _astra_objects()
+    projector.adjoint(projector.forward(np.ones((3, 16, 16), np.float32)))
+    assert _astra_objects() == before
+
+
+def _astra_objects() -> int:
+    """Identities count up; what is deleted makes its object unknown."""
+    probe = astra.data2d.create("-vol", astra.create_vol_geom(1, 1))
+    alive = 0
+    for identity in range(1, probe):
+        try:
+            astra.data2d.get_shared(identity)
+        except Exception:
+            continue
+        alive += 1
+    astra.data2d.delete(probe)
+    return alive
+
+
+@pytest.mark.skipif(astra.use_cuda(), reason="there is a GPU here")
+def test_a_missing_gpu_is_said_with_the_remedy():
+    with pytest.raises(MissingBackendError, match=r"needs an NVIDIA GPU; found astra .* Use 'nufft' \(CPU\)"):
+        choose_projector("astra-cuda", BEAM, 16)
+
+
+@pytest.mark.parametrize("options", [{"kernel": "cubic"}, {"kernel": "strip", "device": "cuda"}, {"device": "gpu"}])
+def test_impossible_astra_options_are_refused(options):
+    with pytest.raises(ParameterError, match="projector 'astra"):
+        AstraProjector(BEAM, 16, **options)
+
+
+def test_choice_names_what_it_took():
+    assert [choose_projector(name, BEAM, 16).name for name in ("auto", "nufft", "astra-cpu")] == [
+        "nufft",
+        "nufft",
+        "astra-cpu",
+    ]
+    assert choose_projector("auto", BEAM, 16, threads=3).threads == 3
+    with pytest.raises(ParameterError, match="'gridrec'"):
+        choose_projector("gridrec", BEAM, 16)

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from npsi_twin.errors import IncompatibleError
+from npsi_twin.projectors.choice import choose_projector
+from npsi_twin.reconstruction.algorithms import fbp
+from npsi_twin.reconstruction.rings import RingRecipe, default_levels, remove_stripes
+
+
+def _rms(values):
+    return float(np.sqrt(np.mean(np.asarray(values, np.float64) ** 2)))
+
+
+def test_stripes_go_and_the_sample_stays(needle):
+    integrals, beam = needle(columns=256, views=301, fill=0.7)
+    stripes = 0.005 * np.random.default_rng(0).standard_normal(256).astype(np.float32)
+    recipe = RingRecipe()
+    striped, _ = remove_stripes(integrals + stripes, recipe)
+    clean, removed = remove_stripes(integrals, recipe)
+    projector = choose_projector("nufft", beam, 256)
+    truth, rings = fbp(integrals, projector), fbp(integrals + stripes, projector)
+    filtered, harmed = fbp(striped, projector), fbp(clean, projector)
+    # The filter is linear, so what is left of the stripes is the difference of the two filtered slices. Three levels
+    # keep the part of a white stripe pattern that is slower than 8 columns, 1/8 of its power in the sinogram; the ramp
+    # weighs power by frequency squared, which leaves (1/8)**3 of it, 4 % in amplitude, and imperfect bands more.
+    assert _rms(filtered - harmed) < 0.25 * _rms(rings - truth)
+    # What the filter does to the sample itself must stay below what the rings did.
+    assert _rms(harmed - truth) < 0.5 * _rms(rings - truth)
+    assert removed[0] < 0.05 * _rms(integrals)
+
+
+def test_the_filter_is_linear(needle):
+    a, _ = needle(columns=96, views=60)
+    b = np.random.default_rng(4).standard_normal(a.shape).astype(np.float32)
+    both, _ = remove_stripes(2 * a - b, RingRecipe())
+    parts = 2 * remove_stripes(a, RingRecipe())[0] - remove_stripes(b, RingRecipe())[0]
+    np.testing.assert_allclose(both, parts, atol=2e-5)  # float32, values up to 4, four transforms
+
+
+def test_a_sinogram_without_anything_constant_is_left_alone():
+    # cos(20 theta) has no power at k < 5 in any band, so damping with sigma = 1 cycle takes exp(-12) of it at most,
+    # but for the symmetric continuation of the wavelet transform at the two ends of the scan.
+    views, columns = 256, 128
+    sinogram = np.cos(2 * np.pi * 20 * np.arange(views) / views)[:, None] * np.random.default_rng(1).random(columns)
+    cleaned, removed = remove_stripes(sinogram[None].astype(np.float32), RingRecipe())
+    assert removed[0] < 0.02 * _rms(sinogram)
+    assert cleaned.shape == (1, views, columns)
+
+
+@pytest.mark.parametrize(("views", "columns"), [(61, 64), (60, 63), (7, 33), (2, 8)])
+def test_odd_shapes_come_back_whole(views, columns):
+    sinograms = np.random.default_rng(0).random((2, views, columns)).astype(np.float32)
+    cleaned, removed = remove_stripes(sinograms, RingRecipe())
+    assert cleaned.shape == sinograms.shape
+    assert np.all(np.isfinite(cleaned))
+    assert removed.shape == (2,)
+
+
+def test_none_changes_nothing_and_shares_nothing():
+    sinograms = np.random.default_rng(0).random((2, 10, 16)).astype(np.float32)
+    cleaned, removed = remove_stripes(sinograms, RingRecipe(method="none"))
+    np.testing.assert_array_equal(cleaned, sinograms)
+    assert not np.shares_memory(cleaned, sinograms)
+    assert np.all(removed == 0)
+
+
+def test_input_is_untouched_and_rows_are_independent(needle):
+    integrals, _ = needle(columns=64, views=40)
+    pair = np.concatenate([integrals, integrals[:, :, ::-1]])
+    before = pair.copy()
+    together, _ = remove_stripes(pair, RingRecipe())
+    np.testing.assert_array_equal(pair, before)
+    np.testing.assert_array_equal(together[1:], remove_stripes(pair[1:], RingRecipe())[0])
+
+
+@pytest.mark.parametrize("changed", [{"sigma_cycles": 3.0}, {"wavelet": "db3"}, {"levels": 2}, {"method": "none"}])
+def test_every_parameter_matters(needle, changed):
+    integrals, _ = needle(columns=128, views=60)
+    usual, _ = remove_stripes(integrals, RingRecipe())
+    other, _ = remove_stripes(integrals, RingRecipe(**changed))
+    assert not np.array_equal(usual, other)
+
+
+def test_levels_follow_the_width():
+    assert [default_levels(n) for n in (8, 64, 256, 640, 2448)] == [1, 1, 3, 4, 6]
+
+
+def test_a_single_sinogram_is_refused():
+    with pytest.raises(IncompatibleError, match="2 dimensions"):
+        remove_stripes(np.zeros((4, 4), np.float32), RingRecipe())
