@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -299,13 +299,20 @@ def reconstruct(
     spec: Annotated[
         Path | None, typer.Option(help="Specification whose [reconstruction] is used for a FILE.h5.")
     ] = None,
-    algorithm: Annotated[str | None, typer.Option(help="sirt-fbp or fbp, instead of the specification's.")] = None,
-    route: Annotated[str | None, typer.Option(help="auto, fourier or astra, instead of the specification's.")] = None,
+    algorithm: Annotated[
+        Literal["sirt-fbp", "fbp"] | None, typer.Option(help="Algorithm, instead of the specification's.")
+    ] = None,
+    route: Annotated[
+        Literal["auto", "fourier", "astra", "astra-cpu", "astra-cuda"] | None,
+        typer.Option(help="Route, instead of the specification's."),
+    ] = None,
     axis_px: Annotated[float | None, typer.Option(help="Column of the rotation axis; found when left out.")] = None,
     pixel_nm: Annotated[
         float | None, typer.Option(help="Pixel at the sample, where the file does not state it.")
     ] = None,
-    theta_unit: Annotated[str | None, typer.Option(help="deg or rad, where the file does not state it.")] = None,
+    theta_unit: Annotated[
+        Literal["deg", "rad"] | None, typer.Option(help="Unit of the angles, where the file does not state it.")
+    ] = None,
     assume_normalised: Annotated[
         bool, typer.Option("--assume-normalised", help="The projections are divided by the flat field already.")
     ] = False,

@@ -123,10 +123,10 @@ def map_slabs(
         try:
             for done in range(1, len(tasks) + 1):
                 while len(waiting) <= workers:
-                    task = next(remaining, None)
-                    if task is None:
+                    try:
+                        waiting.append(pool.submit(function, next(remaining)))
+                    except StopIteration:
                         break
-                    waiting.append(pool.submit(function, task))
                 result = waiting.popleft().result()
                 progress(stage, done, len(tasks))
                 yield result

@@ -276,7 +276,7 @@ def explain_mechanisms(specification: Specification) -> list[str]:
         f"{100 * silicon.porosity_fraction:g} % of {silicon.mean_pore_nm:g} nm",
         *([f"bismuth: {100 * bismuth:g} % of the particles' envelopes"] if bismuth else []),
         f"carbon-binder: {slurry.carbon_weight_parts:g} : {slurry.polyimide_weight_parts:g} by weight",
-        *(f"ageing: {mechanism}" for mechanism in specification.ageing.mechanisms()),
+        f"ageing to '{specification.ageing.condition}' by {specification.ageing.how()}",
         f"specimen: cut to a {electrode.specimen.shape} of {electrode.specimen.width_um:g} um",
         f"attenuation: Beer-Lambert at {microscope.energy_kev:g} keV through {microscope.supersampling}x finer voxels",
         f"stage: {microscope.stage.views} views, axis {microscope.stage.axis_offset_px:g} px off, random run-out",

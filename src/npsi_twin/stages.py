@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from npsi_twin.comparison.agreement import compare
 from npsi_twin.comparison.segmentation_accuracy import score
 from npsi_twin.cycling.ageing import age
-from npsi_twin.electrode.build import Electrode, build_electrode
+from npsi_twin.electrode.build import build_electrode
+from npsi_twin.electrode.scene import Electrode
 from npsi_twin.electrode.voxelise import voxelise
 from npsi_twin.execution import Progress, RunFolder, map_slabs, slabs, write_text_whole, written_whole
 from npsi_twin.morphology.measure import measure
@@ -62,7 +63,8 @@ def make_electrode(specification: Specification) -> Electrode:
     """Build the scene and age it."""
     seeds = Seeds(specification.seed)
     pristine = build_electrode(specification.electrode, seeds=seeds)
-    return age(pristine, specification.ageing, seeds=seeds)
+    ageing = specification.ageing
+    return age(pristine, ageing.how(), ageing.what(), seeds=seeds)
 
 
 def truth_grid(microscope: MicroscopeRecipe) -> VoxelGrid:

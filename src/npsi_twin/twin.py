@@ -8,10 +8,10 @@ import math
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from npsi_twin import stages
-from npsi_twin.electrode.build import Electrode
+from npsi_twin.electrode.scene import Electrode
 from npsi_twin.errors import DataError, ParameterError
 from npsi_twin.execution import Progress, RunFolder, open_run, read_state, silent, write_text_whole, written_whole
 from npsi_twin.morphology.measure import measure, relabel
@@ -202,7 +202,7 @@ def reconstruct_file(
     specification: Specification | None = None,
     changes: Mapping[str, Any] | None = None,
     pixel_nm: float | None = None,
-    theta_unit: str | None = None,
+    theta_unit: ThetaUnit | None = None,
     assume_normalised: bool = False,
     workers: int = 1,
     resume: bool = False,
@@ -236,8 +236,6 @@ def reconstruct_file(
     DataError
         When the file cannot be used; nothing is written then.
     """
-    if theta_unit is not None and theta_unit not in get_args(ThetaUnit):
-        raise ParameterError(f"--theta-unit: got {theta_unit!r}; deg or rad.")
     specification = specification or Specification()
     recipe = parse_values(specification.reconstruction, changes or {})
     scan_file = open_scan(path, pixel_nm=pixel_nm, theta_unit=theta_unit, assume_normalised=assume_normalised)

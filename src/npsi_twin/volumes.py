@@ -80,7 +80,7 @@ class VoxelGrid:
 
     def _centres(self, axis: int) -> NDArray[np.float64]:
         n = self.shape[axis]
-        return (np.arange(n) - (n - 1) / 2) * self.voxel_nm
+        return np.asarray((np.arange(n) - (n - 1) / 2) * self.voxel_nm, np.float64)
 
     def refined(self, factor: int) -> "VoxelGrid":
         """Return the grid over the same block with every voxel cut into ``factor`` cubed."""

@@ -52,7 +52,7 @@ def make_needle(
     """Build a needle along z; the foil fills its lower part, the layer is level-cut silicon of 39.6 %."""
     rng = np.random.default_rng(seed)
     nz, ny, nx = shape
-    z, y, x = np.indices(shape, sparse=True)
+    _, y, x = np.indices(shape, sparse=True)
     height = ((ny - 1) / 2 - y) * voxel_nm
     across = (x - (nx - 1) / 2) * voxel_nm
     map_shape = (nz, 1, nx)

@@ -61,9 +61,9 @@ def test_normalised_attenuation_and_inventory_of_a_uniform_layer():
 
 def test_truth_is_measured_as_it_was_made(needle, true):
     made = needle.thickness_nm[np.isfinite(true.thickness_map_nm)] / 1000
-    # the top of the silicon lies below the envelope: a column of np-Si has its topmost ligament a part of a mean pore
-    # chord (0.4 um) lower; 0.24 um is what chord <l^2> / 2 <l> with cv 0.5 gives for the 60 % that start in a pore
-    assert true["thickness_silicon_um"].value == pytest.approx(made.mean() - 0.15, abs=0.1)
+    # the top of the silicon lies below the particles' cut: 60.4 % of the columns are cut in a pore, which goes on for
+    # <l^2> / 2<l> = 0.5 to 1 mean chords of 0.4 um: 0.12 to 0.24 um, and a run shorter than 100 nm is passed over
+    assert 0.12 < made.mean() - true["thickness_silicon_um"].value < 0.30
     assert true["porosity_particles"].value == pytest.approx(0.604, abs=0.02)
     assert true["pore_size_nm"].value == pytest.approx(400, rel=0.05)
     assert true["ligament_size_nm"].value == pytest.approx(400 * 0.396 / 0.604, rel=0.05)
@@ -96,7 +96,7 @@ def test_names_are_complete_and_the_input_is_untouched(needle, true, recovered):
     for name in true.quantities:
         one, two = true[name], again[name]
         assert np.array([one.value, one.spread]).tobytes() == np.array([two.value, two.spread]).tobytes()
-    copy = pickle.loads(pickle.dumps(true))
+    copy = pickle.loads(pickle.dumps(true))  # noqa: S301
     assert copy.thickness_map_nm.tobytes() == true.thickness_map_nm.tobytes()
     assert copy.made_by == true.made_by
 
@@ -188,19 +188,17 @@ def test_numbers_follow_the_voxel_and_not_its_size(needle):
 
 def test_real_sandstone(real_data):
     with np.load(real_data / "berea_100_to_300.npz") as stored:
-        rock = Volume(stored["im"][:100], 5345.0)
-    whole = relabel(Volume(np.load(real_data / "berea_100_to_300.npz")["im"], 5345.0), {1: Phase.VOID, 0: Phase.SILICON})
-    assert np.mean(whole.values == Phase.VOID) == pytest.approx(0.199, abs=0.001)
-    found = measure(relabel(rock, {1: Phase.VOID, 0: Phase.SILICON}))
-    assert found["porosity_layer"].value == pytest.approx(rock.values.mean(), abs=1e-12)
+        rock = relabel(Volume(stored["im"], 5345.0), {1: Phase.VOID, 0: Phase.SILICON})
+    found = measure(rock)
+    assert found["porosity_layer"].value == pytest.approx(0.199, abs=0.001)
+    # closing with 250 nm on voxels of 5.3 um changes nothing: no pore lies inside an envelope
+    assert found["porosity_particles"].value == 0.0
     assert np.isfinite(found["specific_surface_per_um"].value)
 
 
 def test_real_electrode(real_data):
     image = tifffile.imread(real_data / "nmc-1-cal_generatedCBD_bridge.tif")
     labels = relabel(Volume(image, 398.0), {0: Phase.VOID, 1: Phase.SILICON, 2: Phase.CARBON_BINDER})
-    assert np.mean(labels.values == Phase.SILICON) == pytest.approx(0.4995, abs=0.001)
-    slabs = Volume(labels.values[:40], 398.0)
-    found = measure(slabs, None, MeasurementRecipe(closing_radius_nm=0.0))
-    assert found["silicon_volume_fraction"].value == pytest.approx(np.mean(slabs.values == 1), abs=1e-12)
-    assert found["solids_volume_fraction"].value == pytest.approx(np.mean(slabs.values > 0), abs=1e-12)
+    found = measure(labels, None, MeasurementRecipe(closing_radius_nm=0.0))
+    assert found["silicon_volume_fraction"].value == pytest.approx(0.4995, abs=0.001)
+    assert found["solids_volume_fraction"].value == pytest.approx(np.mean(image > 0), abs=1e-12)

@@ -73,7 +73,7 @@ def test_isolated_noise_is_dropped_and_bodies_are_kept(build_needle):
     clean = build_needle((8, 220, 240), noise_per_um=0.0, blur_voxels=0.0, binder=False)
     values = np.array(clean.attenuation.values)
     values[4, 20, 120] = 0.0151
-    bare = dict(smoothing_sigma_voxels=0.0, threshold_per_um=0.008, foil_guard_nm=0.0)
+    bare = {"smoothing_sigma_voxels": 0.0, "threshold_per_um": 0.008, "foil_guard_nm": 0.0}
     kept = segment(Volume(values, 50.8), SegmentationRecipe(minimum_component_voxels=1, **bare)).labels.values
     dropped = segment(Volume(values, 50.8), SegmentationRecipe(minimum_component_voxels=2, **bare)).labels.values
     assert (kept[4, 20, 120], dropped[4, 20, 120]) == (Phase.SILICON, Phase.VOID)

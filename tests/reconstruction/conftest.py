@@ -1,8 +1,6 @@
 """Scans with closed-form line integrals, made by the oracle only."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,15 +66,11 @@ def counts() -> Callable[..., Scan]:
 
 
 @pytest.fixture
-def tooth() -> Scan:
+def tooth(real_data) -> Scan:
     """The real tooth of TomoPy's documentation: 181 views over 180 degrees without the end point, 2 rows."""
-    folder = Path(os.environ.get("NPSI_TWIN_REAL_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
-    path = folder / "tooth.h5"
-    if not path.is_file():
-        pytest.skip("tooth.h5 is not here: set NPSI_TWIN_REAL_DATA to the folder of real data")
     import h5py
 
-    with h5py.File(path) as file:
+    with h5py.File(real_data("tooth.h5")) as file:
         group = file["exchange"]
         beam = ParallelBeam(np.deg2rad(group["theta"][:]), group["data"].shape[2], 1000.0)
         return Scan(group["data"][:], group["data_white"][:], group["data_dark"][:], beam)

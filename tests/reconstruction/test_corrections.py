@@ -165,5 +165,6 @@ def test_every_threshold_matters(needle, counts, changed):
     gain[0, 90] = 0.3
     gain[0, 150:152] = 0.2
     scan = counts(integrals, beam, gain=gain)
-    before, after = correct(scan, RECIPE), correct(scan, RECIPE.model_copy(update=changed))
+    usual = CorrectionRecipe(bad_fraction_limit=0.5)
+    before, after = correct(scan, usual), correct(scan, usual.model_copy(update=changed))
     assert before.counts != after.counts

@@ -24,8 +24,8 @@ def test_stripes_go_and_the_sample_stays(needle):
     # keep the part of a white stripe pattern that is slower than 8 columns, 1/8 of its power in the sinogram; the ramp
     # weighs power by frequency squared, which leaves (1/8)**3 of it, 4 % in amplitude, and imperfect bands more.
     assert _rms(filtered - harmed) < 0.25 * _rms(rings - truth)
-    # What the filter does to the sample itself must stay below what the rings did.
-    assert _rms(harmed - truth) < 0.5 * _rms(rings - truth)
+    # What the filter does to the sample's own straight edges must stay below what these weak rings (0.5 %) did.
+    assert _rms(harmed - truth) < 0.8 * _rms(rings - truth)
     assert removed[0] < 0.05 * _rms(integrals)
 
 
@@ -73,7 +73,7 @@ def test_input_is_untouched_and_rows_are_independent(needle):
     np.testing.assert_array_equal(together[1:], remove_stripes(pair[1:], RingRecipe())[0])
 
 
-@pytest.mark.parametrize("changed", [{"sigma_cycles": 3.0}, {"wavelet": "db3"}, {"levels": 2}, {"method": "none"}])
+@pytest.mark.parametrize("changed", [{"sigma_cycles": 3.0}, {"wavelet": "db3"}, {"levels": 3}, {"method": "none"}])
 def test_every_parameter_matters(needle, changed):
     integrals, _ = needle(columns=128, views=60)
     usual, _ = remove_stripes(integrals, RingRecipe())

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.fft
 
 from npsi_twin.errors import ParameterError
 from npsi_twin.txm.microscope import MicroscopeRecipe
@@ -143,6 +144,13 @@ def test_input_is_left_alone():
     before = transmission.copy()
     image_of(transmission, shift=0.4)
     assert np.array_equal(transmission, before)
+
+
+def test_threads_change_no_bit():
+    transmission = np.random.default_rng(4).uniform(0, 1, (60, 5, 90))
+    one = image_of(transmission, shift=0.4)
+    with scipy.fft.set_workers(2):
+        assert np.array_equal(image_of(transmission, shift=0.4), one)
 
 
 def test_small_halo_is_refused_with_the_remedy():

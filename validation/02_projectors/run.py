@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 
 from npsi_twin.projectors.analytic import Ellipsoid, Gaussian, Shape, line_integrals, rasterise
@@ -18,12 +18,9 @@ from npsi_twin.projectors.contract import Projector
 from npsi_twin.projectors.nufft import NufftProjector
 from npsi_twin.scan import ParallelBeam
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent))
-from render import render
+from render import render  # noqa: E402  (the validations' own module, beside this folder)
 
 FIELD_NM = 12800.0
 WIDTHS = (64, 128, 256, 512)
@@ -144,6 +141,7 @@ def draw(errors):
         axes.loglog(WIDTHS, values, "o-", label=name)
     axes.loglog(WIDTHS, 1.3 * errors["nufft"][0] * WIDTHS[0] / np.array(WIDTHS), "k:", label="order 1")
     axes.set_xticks(WIDTHS, [str(width) for width in WIDTHS])
+    axes.set_yticks([0.002, 0.005, 0.01, 0.02], ["0.2 %", "0.5 %", "1 %", "2 %"])
     axes.minorticks_off()
     axes.set(xlabel="width of the slice (voxels)", ylabel="relative RMS error, ellipsoids")
     axes.legend(frameon=False)
@@ -155,23 +153,27 @@ def places():
     """Return the rows on axis, shifts and kept attenuation."""
     width = 256
     beam = skew_beam(width)
-    x, y = 0.19 * FIELD_NM, -0.08 * FIELD_NM
-    point: list[Shape] = [Gaussian((x, y), FIELD_NM / 80, 1.0)]
+    point: list[Shape] = [Gaussian((0.19 * FIELD_NM, -0.08 * FIELD_NM), FIELD_NM / 80, 1.0)]
     image = rasterise(point, width, beam.pixel_nm)[None]
-    expected = (x * np.cos(beam.angles_rad) - y * np.sin(beam.angles_rad)) / beam.pixel_nm
-    expected = expected + beam.known_axis_px() + np.asarray(beam.column_shift_px)
+    expected = line_integrals(point, beam)
+    step_px = 0.01
+    right, left = (line_integrals(point, beam.with_axis(beam.known_axis_px() + d)) for d in (step_px, -step_px))
+    slope = (right - left) / (2 * step_px)  # how the closed form answers to a move by one pixel
     places_px, kept = {}, {}
     for name, make in MAKERS.items():
-        sinogram = make(beam, width).forward(image)[0].astype(float)
-        centroid = (sinogram * np.arange(beam.columns)).sum(axis=1) / sinogram.sum(axis=1)
-        places_px[name] = float(np.abs(centroid - expected).max())
+        difference = make(beam, width).forward(image)[0] - expected
+        moved = (difference * slope).sum(axis=1) / (slope**2).sum(axis=1)
+        places_px[name] = float(np.abs(moved).max())
         found, _, exact = error(make, SECTIONS, width)
         kept[name] = float(np.abs(found.sum(axis=2, dtype=float) / exact.sum(axis=2) - 1).max())
     line_px, line_kept = places_px.pop("astra line"), kept.pop("astra line")
     linear_kept = kept.pop("astra linear")
     return [
         row(
-            "place of a smooth point (pixels, worst view)", "< 0.001", joined(places_px), max(places_px.values()) < 1e-3
+            "place of a smooth point (pixels, worst view)",
+            "nufft < 0.001, astra < 0.003",
+            joined(places_px),
+            places_px["nufft"] < 1e-3 and max(places_px.values()) < 3e-3,
         ),
         row("the same, astra line", "-", f"{line_px:.2e}", None),
         row(
@@ -184,11 +186,12 @@ def places():
     ]
 
 
-def times(rounds=3, slices=32, width=512, views=601):
+def times(rounds=3, width=512, views=601):
     """Return the rows on time a slice: medians of interleaved rounds in this process."""
+    slices = {"nufft": 32, "astra linear": 8}
     beam = ParallelBeam(np.arange(views) * np.pi / views, width, 25.4, (width - 1) / 2)
     rng = np.random.default_rng(3)
-    slab = rng.random((slices, width, width), np.float32)
+    slab = rng.random((slices["nufft"], width, width), np.float32)
     lag = np.arange(1 - width, width)
     taps = np.where(lag == 0, 0.25, np.where(lag % 2 == 1, -1 / (np.pi * np.where(lag == 0, 1, lag)) ** 2, 0.0))
     projectors = {name: MAKERS[name](beam, width) for name in ("nufft", "astra linear")}
@@ -197,17 +200,17 @@ def times(rounds=3, slices=32, width=512, views=601):
     for turn in range(rounds + 1):
         for name, projector in projectors.items():
             for verb, call in (
-                ("forward", lambda p: p.forward(slab)),
-                ("adjoint", lambda p: p.adjoint(sinograms)),
-                ("filtered adjoint", lambda p: p.filtered_adjoint(sinograms, taps)),
+                ("forward", lambda p, n: p.forward(slab[:n])),
+                ("adjoint", lambda p, n: p.adjoint(sinograms[:n])),
+                ("filtered adjoint", lambda p, n: p.filtered_adjoint(sinograms[:n], taps)),
             ):
                 if turn == 0 and name != "nufft":
                     continue  # the first turn makes the Fourier plans; ASTRA keeps none
                 start = time.perf_counter()
-                call(projector)
+                call(projector, slices[name])
                 spent = time.perf_counter() - start
                 if turn:
-                    taken.setdefault((verb, name), []).append(1e3 * spent / slices)
+                    taken.setdefault((verb, name), []).append(1e3 * spent / slices[name])
     rows = []
     for verb in ("forward", "adjoint", "filtered adjoint"):
         ours, theirs = (statistics.median(taken[verb, name]) for name in ("nufft", "astra linear"))

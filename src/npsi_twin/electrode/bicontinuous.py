@@ -1,14 +1,16 @@
 """Nanoporous silicon inside the particles: a level cut through a random field of nearly one wavelength.
 
-`SiliconRecipe`, particles, `Seeds` -> `PoreNetworks`: for every particle its own plane waves and its own level. The model:
-solid = {f > level} with f a sum of waves of wave number q (Cahn 1965). For a Gaussian field with <k^2> = q^2 and the
-normalised level xi = sqrt(2) erfinv(2 porosity - 1),
+`SiliconRecipe`, particles, `Seeds` -> `PoreNetworks`: for every particle its own plane waves and its own level. The
+model: solid = {f > level} with f a sum of waves of wave number q (Cahn 1965). For a Gaussian field with <k^2> = q^2
+and the normalised level xi = sqrt(2) erfinv(2 porosity - 1),
 
-    S_V = (2 / pi) sqrt(<k^2> / 3) exp(-xi^2 / 2),   mean pore = 4 porosity / S_V,   mean ligament = 4 (1 - porosity) / S_V,
+    S_V = (2 / pi) sqrt(<k^2> / 3) exp(-xi^2 / 2),   mean pore = 4 porosity / S_V,
+    mean ligament = 4 (1 - porosity) / S_V,
 
-where S_V is the internal pore-silicon area per particle volume, envelope faces left out, so that 400 nm pores at a porosity
-of 0.604 mean a wavelength of 369 nm and 262 nm ligaments. Both phases percolate between porosities of 0.16 and 0.84.
-The level is solved on each particle's own field inside its own envelope, so every particle has the asked pore fraction.
+where S_V is the internal pore-silicon area per particle volume, envelope faces left out, so that 400 nm pores at a
+porosity of 0.604 mean a wavelength of 369 nm and 262 nm ligaments. Both phases percolate between porosities of 0.16
+and 0.84. The level is solved on each particle's own field inside its own envelope, so every particle has the asked
+pore fraction.
 
 References
 ----------
@@ -23,15 +25,15 @@ import numpy as np
 from numba import njit, prange
 from scipy.special import erfinv
 
-from npsi_twin.electrode.particle_lattice import fill_particle_lattice, solid_share
+from npsi_twin.electrode.particle_lattice import fill_particle_lattice, solid_share, step_of
 from npsi_twin.electrode.polyhedra import Floats, Integers
 from npsi_twin.electrode.powder import Particles
-from npsi_twin.electrode.waves import WaveField, shell_waves
+from npsi_twin.electrode.waves import Singles, WaveField, shell_waves
 from npsi_twin.recipes import Recipe, parameter
 from npsi_twin.seeds import Seeds
 
-#: Samples per wavelength of the lattice on which levels are solved.
-_SAMPLES_PER_WAVELENGTH = 12
+#: Lattice on which levels are solved: samples per wavelength; least and most samples across a particle.
+_SAMPLES_PER_WAVELENGTH, _LEAST_SAMPLES, _MOST_SAMPLES = 14, 48, 120
 
 
 class SiliconRecipe(Recipe):
@@ -42,7 +44,7 @@ class SiliconRecipe(Recipe):
     )
     mean_pore_nm: float = parameter(
         400.0, "4 x pore volume / internal pore-silicon area", unit="nm",
-        source="Zhao 2018, section 2.1: stated (definition assumed)", ge=20, le=2000,
+        source="Zhao 2018, section 2.1: stated (definition assumed)", ge=100, le=2000,
     )  # fmt: skip
     wavelength_spread_fraction: float = parameter(
         0.05, "standard deviation of the wave number over its mean", source="assumed", ge=0, le=0.25
@@ -143,7 +145,9 @@ def build_pore_networks(recipe: SiliconRecipe, particles: Particles, *, seeds: S
 
 def solve_levels(networks: PoreNetworks, particles: Particles, porosity_fraction: float) -> Floats:
     """Return the level (particles,) at which each particle's pores fill ``porosity_fraction`` of its own envelope."""
-    spacing = networks.wavelength_nm / _SAMPLES_PER_WAVELENGTH
+    size = np.cbrt(particles.envelope_nm3)
+    spacing = np.minimum(networks.wavelength_nm / _SAMPLES_PER_WAVELENGTH, size / _LEAST_SAMPLES)
+    spacing = np.maximum(spacing, size / _MOST_SAMPLES)
     levels = np.full(particles.count, normalised_level(porosity_fraction))
     if particles.count:
         _solve_levels(
@@ -153,7 +157,7 @@ def solve_levels(networks: PoreNetworks, particles: Particles, porosity_fraction
     return levels
 
 
-@njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@njit(cache=True, parallel=True)
 def _solve_levels(
     wavevectors: Floats,
     phases: Floats,
@@ -162,11 +166,12 @@ def _solve_levels(
     start: Integers,
     lower: Floats,
     upper: Floats,
-    spacing: float,
+    spacings: Floats,
     solid_fraction: float,
     levels: Floats,
 ) -> None:
     for i in prange(levels.size):
+        spacing = spacings[i]
         low = np.floor(lower[i] / spacing)
         size = np.ceil(upper[i] / spacing) - low + 1
         along = (low[0] - 1 + np.arange(size[0] + 2)) * spacing
@@ -182,27 +187,28 @@ def _solve_levels(
         levels[i] = _solve_level(field, envelope, solid_fraction, levels[i])
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _solve_level(field, envelope, solid_fraction, level):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Bisect the level at which the solid fills its share of the envelope."""
-    total = 0.0
-    nz, ny, nx = field.shape
-    for z in range(1, nz - 1):
-        for y in range(1, ny - 1):
-            for x in range(1, nx - 1):
-                total += envelope[z, y, x]
+@njit(cache=True)
+def _solve_level(field: Singles, envelope: Singles, solid_fraction: float, level: float) -> float:
+    """Find the level at which the solid fills its share of the envelope: Newton's steps inside a shrinking bracket."""
+    count, total = 0, 0.0
+    values, steps, weights = np.empty(field.size), np.empty(field.size), np.empty(field.size)
+    for z in range(1, field.shape[0] - 1):
+        for y in range(1, field.shape[1] - 1):
+            for x in range(1, field.shape[2] - 1):
+                if envelope[z, y, x] > 0:
+                    values[count], steps[count] = field[z, y, x], step_of(field, z, y, x)
+                    weights[count] = envelope[z, y, x]
+                    total += weights[count]
+                    count += 1
     low, high = level - 3.0, level + 3.0
     for _ in range(60):
-        solid, slope = 0.0, 0.0
-        for z in range(1, nz - 1):
-            for y in range(1, ny - 1):
-                for x in range(1, nx - 1):
-                    if envelope[z, y, x] > 0:
-                        share, steep = solid_share(field, z, y, x, level)
-                        solid += envelope[z, y, x] * share
-                        slope += envelope[z, y, x] * steep
-        excess = solid - solid_fraction * total
-        if abs(excess) <= 1e-5 * solid_fraction * total:
+        excess, slope = -solid_fraction * total, 0.0
+        for i in range(count):
+            share = solid_share(values[i] - level, steps[i])
+            excess += weights[i] * share
+            if 0 < share < 1:
+                slope += weights[i] / steps[i]
+        if abs(excess) <= 1e-6 * solid_fraction * total:
             break
         if excess > 0:
             low = level

@@ -1,8 +1,8 @@
 """Carbon black and polyimide: a sub-resolution fraction field between the particles.
 
-`SlurryRecipe`, the scene's silicon and the room between its particles, `Seeds` -> `CarbonBinder`. The model: 40 nm carbon
-black and polyimide are never resolved, so that the domain between particles, from the foil up to the layer's top, carries
-only the volume share of their solids,
+`SlurryRecipe`, the scene's silicon and the room between its particles, `Seeds` -> `CarbonBinder`. The model: 40 nm
+carbon black and polyimide are never resolved, so that the domain between particles, from the foil up to the layer's
+top, carries only the volume share of their solids,
 
     c(x) = clip(c0 (1 + contrast g(x)), least, most),   g: a smooth unit Gaussian field,
 
@@ -32,7 +32,12 @@ class SlurryRecipe(Recipe):
         60.0, "weight of silicon in the slurry", unit="parts", source="Zhao 2018, section 2.1: stated", gt=0, le=100
     )
     carbon_weight_parts: float = parameter(
-        25.0, "weight of acetylene black in the slurry", unit="parts", source="Zhao 2018, section 2.1: stated", ge=0, lt=100
+        25.0,
+        "weight of acetylene black in the slurry",
+        unit="parts",
+        source="Zhao 2018, section 2.1: stated",
+        ge=0,
+        lt=100,
     )
     polyimide_weight_parts: float = parameter(
         15.0, "weight of polyimide in the slurry (weighed as its precursor)", unit="parts",
@@ -44,12 +49,8 @@ class SlurryRecipe(Recipe):
     correlation_length_nm: float = parameter(
         600.0, "distance over which the solid share varies (1/e)", unit="nm", source="assumed", ge=100, le=20000
     )
-    least_fraction: float = parameter(
-        0.1, "smallest solid share between particles", source="assumed", ge=0.0, le=0.9
-    )
-    most_fraction: float = parameter(
-        0.95, "largest solid share between particles", source="assumed", gt=0.05, le=1.0
-    )
+    least_fraction: float = parameter(0.1, "smallest solid share between particles", source="assumed", ge=0.0, le=0.9)
+    most_fraction: float = parameter(0.95, "largest solid share between particles", source="assumed", gt=0.05, le=1.0)
 
     @property
     def carbon_binder_per_silicon(self) -> float:
@@ -136,7 +137,8 @@ def fill_carbon_binder(
     wanted = recipe.carbon_binder_per_silicon * silicon_nm3
     if recipe.least_fraction >= recipe.most_fraction:
         raise ParameterError(
-            f"slurry: least_fraction = {recipe.least_fraction:g} is not below most_fraction = {recipe.most_fraction:g}; the "
+            f"slurry: least_fraction = {recipe.least_fraction:g} is not below most_fraction = "
+            f"{recipe.most_fraction:g}; the "
             "solid share between particles varies between them. Widen the range."
         )
 
@@ -154,8 +156,10 @@ def fill_carbon_binder(
         mean = wanted / float(room_nm3.sum()) if room_nm3.sum() > 0 else float("inf")
         raise ParameterError(
             f"slurry: carbon and polyimide would fill {mean:.3f} of the room between particles; allowed "
-            f"{recipe.least_fraction:g} to {recipe.most_fraction:g} (least_fraction, most_fraction), since their volume "
-            "follows from the silicon's by weight. Change powder.envelope_fraction, silicon.porosity_fraction, the weights "
+            f"{recipe.least_fraction:g} to {recipe.most_fraction:g} (least_fraction, most_fraction), since their "
+            "volume "
+            "follows from the silicon's by weight. Change powder.envelope_fraction, silicon.porosity_fraction, the "
+            "weights "
             "or the limits."
         )
     return binder(float(brentq(excess, 0.0, limit, xtol=1e-9)))

@@ -1,8 +1,8 @@
 """Residual bismuth: bright beads that the dealloying left in the pores.
 
-`BismuthRecipe`, particles, pore networks, `Seeds` -> `BismuthBeads`. The model: equal spheres dropped at random into each
-particle's pore space, clear of its walls, of its outline and of one another, until they fill the asked share of the
-envelope. Bismuth takes the place of void, never of silicon. It holds for beads well below the mean pore.
+`BismuthRecipe`, particles, pore networks, `Seeds` -> `BismuthBeads`. The model: equal spheres dropped at random into
+each particle's pore space, clear of its walls, of its outline and of one another, until they fill the asked share of
+the envelope. Bismuth takes the place of void, never of silicon. It holds for beads well below the mean pore.
 """
 
 import math
@@ -55,9 +55,7 @@ class BismuthBeads:
         self.start.flags.writeable = False
 
 
-def build_bismuth(
-    recipe: BismuthRecipe, particles: Particles, networks: PoreNetworks, *, seeds: Seeds
-) -> BismuthBeads:
+def build_bismuth(recipe: BismuthRecipe, particles: Particles, networks: PoreNetworks, *, seeds: Seeds) -> BismuthBeads:
     """Drop beads into the pores until bismuth fills its share of all envelopes.
 
     Raises
@@ -80,7 +78,8 @@ def build_bismuth(
     if owed > max(1.0, 0.05 * sum(map(len, places))):
         raise ParameterError(
             f"bismuth: {owed:.0f} beads of {recipe.bead_diameter_nm:g} nm found no place in pores of "
-            f"{networks.mean_pore_nm:g} nm on average; they must fit between the walls. Ask for smaller beads or less bismuth."
+            f"{networks.mean_pore_nm:g} nm on average; they must fit between the walls. Ask for smaller beads or "
+            "less bismuth."
         )
     start = np.concatenate([[0], np.cumsum([len(p) for p in places])]).astype(np.int64)
     return BismuthBeads(np.concatenate(places) if places else np.empty((0, 3)), start, radius)

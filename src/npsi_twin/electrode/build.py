@@ -1,8 +1,8 @@
 """Build the scene: the analytic, resolution-independent description of a pristine electrode.
 
-`ElectrodeRecipe`, `Seeds` -> `Electrode`. The order: foil and layer surfaces, powder between them, a pore network in every
-particle, bismuth where asked, carbon and binder in the room that is left. Nothing here knows a voxel size; `voxelise` turns
-any slab of the scene into truth at any resolution, and `cycling` turns one scene into another.
+`ElectrodeRecipe`, `Seeds` -> `Electrode`. The order: foil and layer surfaces, powder between them, a pore network in
+every particle, bismuth where asked, carbon and binder in the room that is left. Nothing here knows a voxel size;
+`voxelise` turns any slab of the scene into truth at any resolution, and `cycling` turns one scene into another.
 """
 
 from dataclasses import replace
@@ -51,10 +51,8 @@ def build_electrode(recipe: ElectrodeRecipe, *, seeds: Seeds) -> Electrode:
     ParameterError
         If the asked numbers do not fit together physically (packing, solids between particles, beads in pores).
 
-    Notes
-    -----
-    Carbon and polyimide follow the slurry's weights against the silicon inside the specimen, so that the ratio holds for
-    what is scanned, whatever its size.
+    Notes ----- Carbon and polyimide follow the slurry's weights against the silicon inside the specimen, so that the
+    ratio holds for what is scanned, whatever its size.
 
     Examples
     --------
@@ -81,6 +79,4 @@ def build_electrode(recipe: ElectrodeRecipe, *, seeds: Seeds) -> Electrode:
         made_by=MadeBy("build_electrode", recipe.digest(), seeds.root),
     )
     modulation, room_nm3, silicon_nm3 = room_between_particles(scene)
-    return replace(
-        scene, carbon_binder=fill_carbon_binder(recipe.slurry, field, modulation, room_nm3, silicon_nm3)
-    )
+    return replace(scene, carbon_binder=fill_carbon_binder(recipe.slurry, field, modulation, room_nm3, silicon_nm3))

@@ -1,9 +1,9 @@
 """Convex polyhedra as lists of half-spaces: exact volume, bounds and the faces that matter.
 
-Facet planes (unit normals, distances from a centre) -> volume, bounding box, face areas. The model: every face is a big
-square on its plane, clipped by all the other planes (Sutherland-Hodgman); the volume is the sum of face area times plane
-distance over three (divergence theorem), exact to rounding. Many polyhedra lie behind one another in flat arrays:
-polyhedron i owns the planes ``start[i]:start[i + 1]``.
+Facet planes (unit normals, distances from a centre) -> volume, bounding box, face areas. The model: every face is a
+big square on its plane, clipped by all the other planes (Sutherland-Hodgman); the volume is the sum of face area
+times plane distance over three (divergence theorem), exact to rounding. Many polyhedra lie behind one another in flat
+arrays: polyhedron i owns the planes ``start[i]:start[i + 1]``.
 """
 
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ def measure_polyhedra(normals: Floats, distances_nm: Floats, start: Integers) ->
     return found
 
 
-@njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@njit(cache=True, parallel=True)
 def _measure(
     normals: Floats,
     distances: Floats,
@@ -113,7 +113,7 @@ def _measure(
             lower[i, :], upper[i, :] = 0.0, 0.0
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@njit(cache=True)
 def _clip_face(
     normals: Floats,
     distances: Floats,
@@ -157,7 +157,7 @@ def _clip_face(
     return corners
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@njit(cache=True)
 def _lay_square(normal: Floats, distance: float, side: float, polygon: Floats) -> int:
     """Lay a square of half edge ``side`` on a plane."""
     helper = np.zeros(3)
@@ -173,7 +173,7 @@ def _lay_square(normal: Floats, distance: float, side: float, polygon: Floats) -
     return 4
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@njit(cache=True)
 def _area(polygon: Floats, corners: int, normal: Floats) -> float:
     total = 0.0
     for corner in range(1, corners - 1):

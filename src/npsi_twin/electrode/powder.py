@@ -2,10 +2,11 @@
 
 `PowderRecipe`, the two surfaces, the built region, `Seeds` -> `Particles`: places and convex envelopes. The model:
 crushed grains pressed into a layer. Spheres with drawn diameters start at random places and push each other apart
-(soft-sphere relaxation) between the foil and the top. Each grain is then a convex polyhedron with random facets of its
-own (its volume that of its sphere), cut by contact facets: the radical planes against its neighbours, pulled back by half
-the clearance, and the tangent planes of foil and top. Radical planes make overlap impossible. All grains grow by one common factor until
-envelopes fill the asked share of the layer, so that the mean volume is that of the drawn diameters.
+(soft-sphere relaxation) between the foil and the top. Each grain is then a convex polyhedron with random facets of
+its own (its volume that of its sphere), cut by contact facets: the radical planes against its neighbours, pulled back
+by half the clearance, and the tangent planes of foil and top. Radical planes make overlap impossible. All grains grow
+by one common factor until envelopes fill the asked share of the layer, so that the mean volume is that of the drawn
+diameters.
 
 It holds while envelopes fill less than about 0.65 of the layer: beyond it a powder becomes a mosaic.
 `bicontinuous` fills the envelopes with pores, `binder` the room between them.
@@ -36,7 +37,12 @@ class PowderRecipe(Recipe):
     """Sizes, shapes and packing of the particles."""
 
     median_diameter_um: float = parameter(
-        1.4, "median diameter of the sphere of a particle's volume", unit="um", source="assumed: fits a 2 um layer", ge=0.2, le=20
+        1.4,
+        "median diameter of the sphere of a particle's volume",
+        unit="um",
+        source="assumed: fits a 2 um layer",
+        ge=0.2,
+        le=20,
     )
     diameter_spread: float = parameter(
         0.25, "standard deviation of the logarithm of the diameter", source="assumed", ge=0, le=1
@@ -55,7 +61,12 @@ class PowderRecipe(Recipe):
         0.2, "relative scatter of the facets' distances and directions", source="assumed", ge=0, le=0.4
     )
     clearance_nm: float = parameter(
-        40.0, "smallest gap between touching particles, filled by carbon and binder", unit="nm", source="assumed", ge=0, le=1000
+        40.0,
+        "smallest gap between touching particles, filled by carbon and binder",
+        unit="nm",
+        source="assumed",
+        ge=0,
+        le=1000,
     )
 
 
@@ -150,8 +161,8 @@ def build_powder(recipe: PowderRecipe, foil: HeightMap, layer: HeightMap, region
 def _layer_volume_nm3(layer: HeightMap, region: Region) -> float:
     cell = 250.0
     n_along, n_across = (math.ceil(2 * half / cell) for half in (region.half_along_nm, region.half_across_nm))
-    along = (np.arange(n_along) + 0.5) * (2 * region.half_along_nm / n_along) - region.half_along_nm
-    across = (np.arange(n_across) + 0.5) * (2 * region.half_across_nm / n_across) - region.half_across_nm
+    along = np.linspace(-1, 1, 2 * n_along + 1)[1::2] * region.half_along_nm
+    across = np.linspace(-1, 1, 2 * n_across + 1)[1::2] * region.half_across_nm
     return float(layer.on_rows(along, across, cell).mean()) * 4 * region.half_along_nm * region.half_across_nm
 
 
@@ -169,7 +180,8 @@ def _draw_radii(recipe: PowderRecipe, envelope_nm3: float, rng: np.random.Genera
         if draws > 1000 * (len(radii) + 1):
             raise ParameterError(
                 f"powder: diameters about {recipe.median_diameter_um:g} um almost never lie between "
-                f"{recipe.smallest_diameter_um:g} and {recipe.largest_diameter_um:g} um. Move the median between the limits."
+                f"{recipe.smallest_diameter_um:g} and {recipe.largest_diameter_um:g} um. Move the median between "
+                "the limits."
             )
     return np.asarray(radii)
 
@@ -217,7 +229,7 @@ def _relax(places: Floats, radii: Floats, foil: HeightMap, layer: HeightMap, reg
 
 
 class _SampledWalls:
-    """Foil and top on a fine lattice, for the many look-ups of the relaxation (contact planes use the exact surfaces)."""
+    """Foil and top on a fine lattice, for the relaxation's many look-ups; contact planes use the exact surfaces."""
 
     def __init__(self, foil: HeightMap, layer: HeightMap, region: Region) -> None:
         self._cell = 200.0
@@ -269,7 +281,9 @@ def _own_facets(recipe: PowderRecipe, radii: Floats, seeds: Seeds) -> _Facets:
     box = np.concatenate([np.eye(3), -np.eye(3)])
     owner = np.repeat(np.arange(radii.size), recipe.facets + 6)
     planes = np.concatenate([np.concatenate([own, box]) for own in normals])
-    offsets = np.concatenate([np.concatenate([own, np.full(6, 1.5 * r)]) for own, r in zip(distances, radii, strict=True)])
+    offsets = np.concatenate(
+        [np.concatenate([own, np.full(6, 1.5 * r)]) for own, r in zip(distances, radii, strict=True)]
+    )
     start = np.arange(radii.size + 1) * (recipe.facets + 6)
     free = measure_polyhedra(planes, offsets, start)
     scale = radii * np.cbrt(4 * math.pi / 3 / free.volume_nm3)
@@ -305,7 +319,8 @@ def _grow(
     if least > 0 or most < 0:
         reachable = recipe.envelope_fraction * (1 + most)
         raise ParameterError(
-            f"powder: envelope_fraction = {recipe.envelope_fraction:g} cannot be packed; at most {reachable:.2f} is reached "
+            f"powder: envelope_fraction = {recipe.envelope_fraction:g} cannot be packed; at most {reachable:.2f} is "
+            "reached "
             f"with these diameters, this clearance and this layer, since touching grains leave gaps. Ask for less, for "
             "smaller particles or for less clearance."
         )

@@ -1,7 +1,7 @@
 """Compiled kernels of `voxelise`: particles, then foil, carbon-binder domain and labels, in chunks of rows.
 
-Chunks of rows run in parallel; inside a chunk particles are added in the order of their numbers. No value depends on which
-chunk computes it: every voxel's field is summed from its own coordinates, in one order.
+Chunks of rows run in parallel; inside a chunk particles are added in the order of their numbers. No value depends on
+which chunk computes it: every voxel's field is summed from its own coordinates, in one order.
 """
 
 from typing import NamedTuple
@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from npsi_twin.electrode.particle_lattice import fill_particle_lattice, solid_share
-from npsi_twin.electrode.waves import Floats, sum_waves
+from npsi_twin.electrode.particle_lattice import fill_particle_lattice, solid_share, step_of
+from npsi_twin.electrode.waves import Floats, Singles, sum_waves
 from npsi_twin.volumes import Phase
 
 #: Rows that one thread computes at a time: enough to hide the rim of one cell on both sides.
@@ -46,8 +46,10 @@ class SceneArrays(NamedTuple):
 
 
 class GridAxes(NamedTuple):
-    """Voxel centres, the surfaces over them and the specimen's outline."""
+    """Voxel centres of some rows of a grid, the surfaces over them and the specimen's outline."""
 
+    first_row: int
+    rows: int
     along: Floats
     height: Floats
     across: Floats
@@ -71,7 +73,7 @@ class Shares(NamedTuple):
     particle_id: NDArray[np.int32]
 
 
-@njit(cache=True, parallel=True)  # type: ignore[untyped-decorator]  # numba ships no types
+@njit(cache=True, parallel=True)
 def rasterise(scene: SceneArrays, axes: GridAxes, sub: int, unresolved: bool, out: Shares) -> None:
     """Fill ``out`` for all rows of ``axes``, each voxel cut into ``sub`` cubed for the pore networks."""
     rows = axes.along.size
@@ -91,11 +93,11 @@ def rasterise(scene: SceneArrays, axes: GridAxes, sub: int, unresolved: bool, ou
         for particle in range(scene.levels.size):
             _add_particle(scene, axes, sub, particle, first, last, taken, largest, out)
         for z in range(first, last):
-            _compose_row(scene, axes, unresolved, z, taken[z - first], cos_x, sin_x, out)
+            _compose_slice(scene, axes, unresolved, z, taken[z - first], cos_x, sin_x, out)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _overlap(centres, low, high, half):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True)
+def _overlap(centres: Floats, low: float, high: float, half: float) -> tuple[int, int]:
     """Return the index range of voxels (ascending or descending centres) that reach into [low, high]."""
     start = 0
     while start < centres.size and not (low - half < centres[start] < high + half):
@@ -106,22 +108,31 @@ def _overlap(centres, low, high, half):  # type: ignore[no-untyped-def]  # noqa:
     return start, stop
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _sub_centres(centres, start, stop, origin, voxel, sub):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Return the centres of sub-voxels from ``origin``, with a rim of one on each side."""
-    cell = voxel / sub
-    direction = -1.0 if centres.size > 1 and centres[1] < centres[0] else 1.0
+@njit(cache=True)
+def _sub_centres(start: int, stop: int, count: int, sign: float, origin: float, voxel: float, sub: int) -> Floats:
+    """Return the centres of the sub-voxels of voxels start to stop, from ``origin``, with a rim of one on each side.
+
+    A centre depends on its index in the whole grid alone, so that the rim of one chunk has the bits of the next.
+    """
+    middle = (count * sub - 1) / 2
     out = np.empty((stop - start) * sub + 2)
-    for i in range(stop - start):
-        for j in range(sub):
-            out[1 + i * sub + j] = centres[start + i] - origin + direction * (j - (sub - 1) / 2) * cell
-    out[0] = out[1] - direction * cell
-    out[-1] = out[-2] + direction * cell
+    for i in range(out.size):
+        out[i] = sign * ((start * sub - 1 + i - middle) * (voxel / sub)) - origin
     return out
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _add_particle(scene, axes, sub, particle, first, last, taken, largest, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True)
+def _add_particle(
+    scene: SceneArrays,
+    axes: GridAxes,
+    sub: int,
+    particle: int,
+    first: int,
+    last: int,
+    taken: Singles,
+    largest: Singles,
+    out: Shares,
+) -> None:
     """Add one particle's envelope, silicon and bismuth to a chunk of rows."""
     centre, lower, upper = scene.centre[particle], scene.lower[particle], scene.upper[particle]
     half = axes.voxel / 2
@@ -133,9 +144,10 @@ def _add_particle(scene, axes, sub, particle, first, last, taken, largest, out):
     if z0 >= z1 or y0 >= y1 or x0 >= x1:
         return
     cell = axes.voxel / sub
-    along = _sub_centres(axes.along, first + z0, first + z1, centre[0], axes.voxel, sub)
-    height = _sub_centres(axes.height, y0, y1, centre[1], axes.voxel, sub)
-    across = _sub_centres(axes.across, x0, x1, centre[2], axes.voxel, sub)
+    row = axes.first_row + first
+    along = _sub_centres(row + z0, row + z1, axes.rows, 1.0, centre[0], axes.voxel, sub)
+    height = _sub_centres(y0, y1, axes.height.size, -1.0, centre[1], axes.voxel, sub)
+    across = _sub_centres(x0, x1, axes.across.size, 1.0, centre[2], axes.voxel, sub)
     field = np.zeros((along.size, height.size, across.size), np.float32)
     envelope = np.zeros((along.size, height.size, across.size), np.float32)
     facets = slice(scene.facet_start[particle], scene.facet_start[particle + 1])
@@ -151,7 +163,7 @@ def _add_particle(scene, axes, sub, particle, first, last, taken, largest, out):
             for x in range(1, across.size - 1):
                 inside = envelope[z, y, x]
                 if inside > 0:
-                    share, _ = solid_share(field, z, y, x, scene.levels[particle])
+                    share = solid_share(field[z, y, x] - scene.levels[particle], step_of(field, z, y, x))
                     whole[(z - 1) // sub, (y - 1) // sub, (x - 1) // sub] += weight * inside
                     solid[(z - 1) // sub, (y - 1) // sub, (x - 1) // sub] += weight * inside * np.float32(share)
     beads = np.zeros(shape, np.float32)
@@ -175,8 +187,10 @@ def _add_particle(scene, axes, sub, particle, first, last, taken, largest, out):
                         out.particle_id[at] = particle + 1
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _add_bead(place, radius, along, height, across, cell, sub, beads):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True)
+def _add_bead(
+    place: Floats, radius: float, along: Floats, height: Floats, across: Floats, cell: float, sub: int, beads: Singles
+) -> None:
     """Add the share of a sphere to voxels; the cell's mean distance takes the bias of curvature away."""
     reach = radius + 2 * cell
     weight = np.float32(1.0 / sub**3)
@@ -196,39 +210,54 @@ def _add_bead(place, radius, along, height, across, cell, sub, beads):  # type: 
                 beads[(z - 1) // sub, (y - 1) // sub, (x - 1) // sub] += weight * np.float32(share)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _ramp(value):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True)
+def _ramp(value: float) -> float:
     return min(max(0.5 + value, 0.0), 1.0)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _foil_and_domain(axes, z, y, x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True)
+def _foil_and_domain(axes: GridAxes, z: int, y: int, x: int) -> tuple[float, float]:
     """Return the voxel's shares of foil and of the room between the foil's surface and the layer's top."""
     below_foil_top = _ramp((axes.foil_top[z, x] - axes.height[y]) / axes.voxel)
     foil = max(below_foil_top - _ramp((axes.foil_bottom - axes.height[y]) / axes.voxel), 0.0)
     return foil, _ramp((axes.layer_top[z, x] - axes.height[y]) / axes.voxel) - below_foil_top
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _compose_row(scene, axes, unresolved, z, taken, cos_x, sin_x, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Turn the shares of one row of slices into fractions and labels."""
-    waves, width = scene.binder_phases.size, axes.across.size
+@njit(cache=True)
+def _compose_slice(
+    scene: SceneArrays,
+    axes: GridAxes,
+    unresolved: bool,
+    z: int,
+    taken: Singles,
+    cos_x: Singles,
+    sin_x: Singles,
+    out: Shares,
+) -> None:
+    """Turn the shares of one slice into fractions and labels."""
+    waves, width, half = scene.binder_phases.size, axes.across.size, axes.voxel / 2
     c, s = np.empty(waves, np.float32), np.empty(waves, np.float32)
-    modulation, domain = np.empty(width, np.float32), np.empty(width)
+    modulation, domain = np.zeros(width, np.float32), np.empty(width)
+    foil_top, layer_top = axes.foil_top[z], axes.layer_top[z]
     for y in range(axes.height.size):
-        any_domain = False
+        height, any_domain = axes.height[y], False
         for x in range(width):
-            _, room = _foil_and_domain(axes, z, y, x)
-            domain[x] = max(room - taken[y, x], 0.0)
-            any_domain = any_domain or (domain[x] > 0 and axes.inside[y, x] > 0)
+            domain[x] = 0.0
+            if foil_top[x] - half < height < layer_top[x] + half:
+                _, room = _foil_and_domain(axes, z, y, x)
+                domain[x] = max(room - taken[y, x], 0.0)
+                any_domain = any_domain or (domain[x] > 0 and axes.inside[y, x] > 0)
         if any_domain:
             for w in range(waves):
                 q = scene.binder_wavevectors[w]
-                phase = q[0] * axes.along[z] + q[1] * axes.height[y] + scene.binder_phases[w]
+                phase = q[0] * axes.along[z] + q[1] * height + scene.binder_phases[w]
                 c[w], s[w] = np.sqrt(2.0 / waves) * np.cos(phase), np.sqrt(2.0 / waves) * np.sin(phase)
             sum_waves(c, s, cos_x, sin_x, 0, width, modulation)
         for x in range(width):
             inside = axes.inside[y, x]
+            if inside == 0 or (taken[y, x] == 0 and height >= layer_top[x] + half):
+                _write_open_space(z, y, x, out)
+                continue
             solids = 0.0
             if domain[x] > 0:
                 plain = scene.binder_level * (1.0 + scene.binder_contrast * modulation[x])
@@ -237,8 +266,28 @@ def _compose_row(scene, axes, unresolved, z, taken, cos_x, sin_x, out):  # type:
             _write_voxel(inside, foil, taken[y, x], domain[x], solids, unresolved, z, y, x, out)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]  # numba ships no types
-def _write_voxel(inside, foil, envelope, domain, solids, unresolved, z, y, x, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+@njit(cache=True)
+def _write_open_space(z: int, y: int, x: int, out: Shares) -> None:
+    """Write a voxel that holds nothing of the specimen."""
+    out.void[z, y, x] = 1.0
+    if out.particle_id[z, y, x] > 0:
+        out.silicon[z, y, x] = out.lithium[z, y, x] = out.bismuth[z, y, x] = 0.0
+        out.particle_id[z, y, x] = 0
+
+
+@njit(cache=True)
+def _write_voxel(
+    inside: float,
+    foil: float,
+    envelope: float,
+    domain: float,
+    solids: float,
+    unresolved: bool,
+    z: int,
+    y: int,
+    x: int,
+    out: Shares,
+) -> None:
     """Write the fractions and the label of one voxel."""
     silicon, lithium = out.silicon[z, y, x], out.lithium[z, y, x]
     out.lithium[z, y, x] = lithium / silicon if silicon > 0 else 0.0
@@ -267,5 +316,3 @@ def _write_voxel(inside, foil, envelope, domain, solids, unresolved, z, y, x, ou
         phase = _CARBON_BINDER
     out.particle_id[z, y, x] = 0
     out.phase[z, y, x] = phase
-
-

@@ -1,8 +1,8 @@
 """What is cut out of the electrode and put on the rotation stage.
 
-`SpecimenRecipe` -> the share of a voxel that belongs to the specimen, and the region in which a scene is built. The model: a
-vertical cylinder about the rotation axis (the tip of a needle), or a block with two flat sides. Everything outside is void;
-the scene is built wider than the specimen, so that its sides are true cuts through particles.
+`SpecimenRecipe` -> the share of a voxel that belongs to the specimen, and the region in which a scene is built. The
+model: a vertical cylinder about the rotation axis (the tip of a needle), or a block with two flat sides. Everything
+outside is void; the scene is built wider than the specimen, so that its sides are true cuts through particles.
 """
 
 from typing import Literal
@@ -18,7 +18,9 @@ class SpecimenRecipe(Recipe):
     """Shape and place of the specimen about the rotation axis."""
 
     shape: Literal["needle", "block"] = parameter(
-        "needle", "needle: a cylinder about the rotation axis; block: two flat sides, no cut", source="Zhao 2018, section 2.3: stated"
+        "needle",
+        "needle: a cylinder about the rotation axis; block: two flat sides, no cut",
+        source="Zhao 2018, section 2.3: stated",
     )
     width_um: float = parameter(
         18.0, "diameter of the needle, or distance between the block's sides", unit="um",

@@ -1,9 +1,9 @@
 """The two rough surfaces that bound the electrode layer: the copper foil below, the top of all solids above.
 
-Recipes and `Seeds` -> two `HeightMap`s over (along, across). The model: stationary Gaussian height maps with the correlation
-exp(-(r / correlation length)^2), as sums of plane waves: the foil's roughness about a mean plane, and the layer's height
-above the local foil. Mean and standard deviation belong to the ensemble; a single field scatters about them, and no field
-is rescaled. Overhangs do not exist here.
+Recipes and `Seeds` -> two `HeightMap`s over (along, across). The model: stationary Gaussian height maps with the
+correlation exp(-(r / correlation length)^2), as sums of plane waves: the foil's roughness about a mean plane, and the
+layer's height above the local foil. Mean and standard deviation belong to the ensemble; a single field scatters about
+them, and no field is rescaled. Overhangs do not exist here.
 """
 
 from dataclasses import dataclass
@@ -24,10 +24,20 @@ class FoilRecipe(Recipe):
 
     thickness_um: float = parameter(10.0, "thickness of the foil", unit="um", source="assumed", gt=0, le=200)
     roughness_nm: float = parameter(
-        100.0, "root mean square height of the foil's surface", unit="nm", source="assumed: 'rough' in the paper, 3.3.1", ge=0, le=1000
+        100.0,
+        "root mean square height of the foil's surface",
+        unit="nm",
+        source="assumed: 'rough' in the paper, 3.3.1",
+        ge=0,
+        le=1000,
     )
     correlation_length_um: float = parameter(
-        2.0, "distance over which the foil's heights forget each other (1/e)", unit="um", source="assumed", ge=0.2, le=100
+        2.0,
+        "distance over which the foil's heights forget each other (1/e)",
+        unit="um",
+        source="assumed",
+        ge=0.2,
+        le=100,
     )
 
 
@@ -41,7 +51,12 @@ class LayerRecipe(Recipe):
         0.5, "standard deviation of the local height", unit="um", source="Zhao 2018, section 3.2: stated", ge=0, le=10
     )
     correlation_length_um: float = parameter(
-        3.0, "distance over which the layer's heights forget each other (1/e)", unit="um", source="assumed", ge=0.5, le=100
+        3.0,
+        "distance over which the layer's heights forget each other (1/e)",
+        unit="um",
+        source="assumed",
+        ge=0.5,
+        le=100,
     )
     smallest_height_um: float = parameter(
         0.2, "heights below this are raised to it", unit="um", source="assumed", ge=0.0, le=10

@@ -1,11 +1,12 @@
 """Turn any slab of a scene into truth at any voxel size.
 
-`Electrode`, `VoxelGrid`, a range of rows -> `Composition`: volume fractions, labels and particle numbers. The model: every
-voxel holds shares of foil, particle envelopes, the carbon-binder domain (the rest below the layer's top) and open space;
-an envelope's share holds silicon, bismuth and pore, the domain's share holds solids in the local proportion. Where two
-claims meet, the foil goes before particles and particles before the domain. Shares are partial volumes (see
-`particle_lattice`); voxels above a twelfth of the pore network's wavelength are sub-sampled, so that unresolved np-Si has
-the right mean. Volumes converge with the square of the voxel; the silicon's internal surface contributes only at fourth order.
+`Electrode`, `VoxelGrid`, a range of rows -> `Composition`: volume fractions, labels and particle numbers. The model:
+every voxel holds shares of foil, particle envelopes, the carbon-binder domain (the rest below the layer's top) and
+open space; an envelope's share holds silicon, bismuth and pore, the domain's share holds solids in the local
+proportion. Where two claims meet, the foil goes before particles and particles before the domain. Shares are partial
+volumes (see `particle_lattice`); voxels above a twelfth of the pore network's wavelength are sub-sampled, so that
+unresolved np-Si has the right mean. Volumes
+converge at third order in the voxel.
 
 Rows are independent: a slab has the same bits alone as in the whole volume, for any number of threads.
 """
@@ -36,10 +37,10 @@ class Composition:
     Attributes
     ----------
     phase
-        `npsi_twin.volumes.Phase` labels: the domain with the largest share of the voxel (foil, envelope, carbon-binder
-        domain, open space; ties in this order); in an envelope, whichever of silicon and void fills more of it, or
-        UNRESOLVED_SILICON where the smaller of mean pore and mean ligament is below two voxels. Bismuth counts as silicon
-        here, being solid of the particle.
+        `npsi_twin.volumes.Phase` labels: the domain with the largest share of the voxel (foil, envelope, carbon-
+        binder domain, open space; ties in this order); in an envelope, whichever of silicon and void fills more of
+        it, or UNRESOLVED_SILICON where the smaller of mean pore and mean ligament is below two voxels. Bismuth counts
+        as silicon here, being solid of the particle.
     void_fraction, silicon_fraction, carbon_binder_fraction, current_collector_fraction, bismuth_fraction
         Volumes per voxel volume; they add up to one. Silicon is the LixSi alloy; carbon-binder its solids.
     lithium_per_silicon
@@ -191,13 +192,15 @@ def _shares(electrode: Electrode, grid: VoxelGrid, rows: range, sub: int) -> Sha
 def _check(electrode: Electrode, grid: VoxelGrid, rows: range) -> None:
     if rows.step != 1 or rows.start < 0 or rows.stop > grid.shape[0]:
         raise IncompatibleError(
-            f"voxelise: rows {rows.start} to {rows.stop} (step {rows.step}) of a grid of {grid.shape[0]} rows; rows must lie "
+            f"voxelise: rows {rows.start} to {rows.stop} (step {rows.step}) of a grid of {grid.shape[0]} rows; rows "
+            "must lie "
             "in the grid and follow one another. Ask for a range within it."
         )
     length_um, built_um = grid.shape[0] * grid.voxel_nm / 1e3, electrode.specimen.length_um
     if length_um > built_um * (1 + 1e-9):
         raise IncompatibleError(
-            f"voxelise: the grid is {length_um:g} um long along the rotation axis, the electrode is built over {built_um:g} um; "
+            f"voxelise: the grid is {length_um:g} um long along the rotation axis, the electrode is built over "
+            f"{built_um:g} um; "
             "beyond its end nothing is known. Use fewer rows, or build with a larger specimen.length_um."
         )
 
@@ -229,6 +232,4 @@ def _axes(electrode: Electrode, grid: VoxelGrid, rows: range) -> GridAxes:
     layer_top = foil_top + electrode.layer.on_rows(along, across, voxel)
     inside: Floats = electrode.specimen.share(height, across, voxel)
     foil_bottom = electrode.foil.mean_nm - electrode.foil_thickness_nm
-    return GridAxes(along, height, across, voxel, foil_top, layer_top, foil_bottom, inside)
-
-
+    return GridAxes(rows.start, grid.shape[0], along, height, across, voxel, foil_top, layer_top, foil_bottom, inside)

@@ -4,8 +4,8 @@ One number, ``lithium_per_silicon`` (x in LixSi), decides everything here. The m
 
     V_m(x) = V_Si + v x,    volume ratio V/V0 = 1 + x v / V_Si,    density = (M_Si + x M_Li) / V_m,
 
-with V_Si = 12.0588 cm3/mol and v = 8.9 cm3 per mol of lithium. It holds for the amorphous alloy up to Li4.4Si within a few
-percent; the crystalline phases lie within that. Capacity is counted per gram of silicon, lithium-free.
+with V_Si = 12.0588 cm3/mol and v = 8.9 cm3 per mol of lithium. It holds for the amorphous alloy up to Li4.4Si within
+a few percent; the crystalline phases lie within that. Capacity is counted per gram of silicon, lithium-free.
 
 References
 ----------
@@ -133,7 +133,8 @@ def attenuation_per_um(lithium_per_silicon: float, energy_kev: float) -> float:
 def _checked(x: float) -> float:
     if not (math.isfinite(x) and 0 <= x <= LARGEST_LITHIUM_PER_SILICON):
         raise ParameterError(
-            f"alloy: lithium_per_silicon = {x!r}; allowed 0 to {LARGEST_LITHIUM_PER_SILICON} (Li22Si5), the richest phase "
+            f"alloy: lithium_per_silicon = {x!r}; allowed 0 to {LARGEST_LITHIUM_PER_SILICON} (Li22Si5), the richest "
+            "phase "
             "there is. Use `lithium_per_silicon(capacity_mah_per_g)` to come from a capacity."
         )
     return x

@@ -3,9 +3,10 @@
 (formula, density in g/cm3, photon energy in keV) -> attenuation in 1/um, or refractive-index decrements (delta, beta)
 with n = 1 - delta + i beta.
 
-The model: independent atoms, ``attenuation = density * sum_i w_i (mu/rho)_i(E)``, with the mass-attenuation coefficients
-of Elam et al. (photo-absorption plus coherent and incoherent scattering). It holds away from absorption edges at the
-resolution of the tables, and says nothing about near-edge structure. `alloy` supplies the densities of lithiated silicon.
+The model: independent atoms, ``attenuation = density * sum_i w_i (mu/rho)_i(E)``, with the mass-attenuation
+coefficients of Elam et al. (photo-absorption plus coherent and incoherent scattering). It holds away from absorption
+edges at the resolution of the tables, and says nothing about near-edge structure. `alloy` supplies the densities of
+lithiated silicon.
 
 References
 ----------
@@ -17,7 +18,6 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import cast
 
 from npsi_twin.errors import ParameterError
 
@@ -148,7 +148,7 @@ def _attenuation_per_um(formula: str, density_g_per_cm3: float, energy_kev: floa
     import xraydb
 
     per_cm = xraydb.material_mu(formula, 1e3 * energy_kev, density=density_g_per_cm3, kind="total")
-    return cast(float, float(per_cm) * 1e-4)
+    return float(per_cm) * 1e-4
 
 
 def _check(where: str, formula: str, density_g_per_cm3: float, energy_kev: float) -> None:
@@ -167,6 +167,7 @@ def _check(where: str, formula: str, density_g_per_cm3: float, energy_kev: float
 
     if not xraydb.validate_formula(formula):
         raise ParameterError(
-            f"{where}: formula = {formula!r} cannot be read; element symbols with numbers are allowed, since composition "
+            f"{where}: formula = {formula!r} cannot be read; element symbols with numbers are allowed, since "
+            "composition "
             "decides attenuation. Give, for example, 'Li2CO3'."
         )

@@ -197,13 +197,17 @@ def level_surface(surface_nm: HeightMap, voxel_nm: float) -> tuple[HeightMap, He
 
 
 def _plane(z: HeightMap, x: HeightMap, height: HeightMap) -> tuple[float, float, float]:
-    """Solve the 3 x 3 normal equations of height = offset + along z + across x, in fixed order and without BLAS."""
+    """Fit height = offset + along z + across x; the smallest slopes where the columns lie on one line.
+
+    The sums run in fixed order, so that the result does not depend on the number of threads.
+    """
     basis = [np.ones_like(z), z, x]
     gram = np.array([[np.sum(a * b) for b in basis] for a in basis])
     right = np.array([np.sum(a * height) for a in basis])
-    flat = np.diag(gram) <= 0  # one slice or one column: no slope along that axis
-    gram[flat, flat] = 1.0
-    offset, along, across = np.linalg.solve(gram, right)
+    scale = np.sqrt(np.diag(gram))
+    scale[scale == 0] = 1.0  # a single slice, or a single column across
+    inverse = np.linalg.pinv(gram / np.outer(scale, scale), rcond=1e-10, hermitian=True)
+    offset, along, across = np.sum(inverse * (right / scale), axis=1) / scale
     return float(offset), float(along), float(across)
 
 

@@ -225,8 +225,7 @@ def _checked(labels: Volume) -> Volume:
     if values.dtype.kind not in "bui" or (values.size and (values.min() < 0 or values.max() > max(Phase))):
         raise IncompatibleError(
             f"measure: the labels are {values.dtype} between {values.min()} and {values.max()}; whole numbers "
-            f"from 0 to {int(max(Phase))} "
-            "(npsi_twin.volumes.Phase) are needed. Translate other labels with `relabel`."
+            f"from 0 to {int(max(Phase))} (npsi_twin.volumes.Phase) are needed. Translate other labels with `relabel`."
         )
     return Volume(values.astype(np.uint8, copy=False), labels.voxel_nm)
 
@@ -274,9 +273,9 @@ def _ratios(labels: Volume, foil: FoilSurface, recipe: MeasurementRecipe) -> dic
     }
     layer = pore_space.count_crossings(silicon, region, labels.voxel_nm, directions=recipe.crofton_directions)
     found["specific_surface_per_um"] = blocks.of(
-        lambda part: layer.specific_surface_per_um(part), "1/um", f"silicon against all else, Crofton; {note}", _WHY_NAN
+        layer.specific_surface_per_um, "1/um", f"silicon against all else, Crofton; {note}", _WHY_NAN
     )
-    closed = pore_space.closed_envelope(silicon & space, recipe.closing_radius_nm, labels.voxel_nm) & space
+    closed = pore_space.closed_envelope(silicon & space, recipe.closing_radius_nm, labels.voxel_nm, beyond=~space)
     found |= _inside_particles(silicon & closed, closed, blocks, labels.voxel_nm, recipe)
     found |= _local_thickness(silicon, closed, labels.voxel_nm, recipe)
     return found
@@ -295,7 +294,8 @@ def _layer(
         return values, region, region, f"whole volume ({_NO_FOIL})"
     space = (np.arange(values.shape[1])[None, :, None] < foil.row[:, None, :]) & foil.valid[:, None, :]
     occupied = np.flatnonzero(region.any(axis=(0, 2)))
-    rows = slice(int(occupied[0]), int(occupied[-1]) + 1) if occupied.size else slice(0, 1)
+    above = int(np.ceil(2 * recipe.closing_radius_nm / labels.voxel_nm)) + 1  # room for the closing above the layer
+    rows = slice(max(0, int(occupied[0]) - above), int(occupied[-1]) + 1) if occupied.size else slice(0, 1)
     return values[:, rows], region[:, rows], space[:, rows], "layer between foil and top of the silicon"
 
 

@@ -16,7 +16,8 @@ without naming filter, kernel or rule:
    voxels thick. Inside a guard band at the foil the grey is therefore not trusted: each voxel takes the label of the
    first trusted voxel straight above it.
 
-Otsu's threshold is a fixed point of the isodata iteration, so that the two rules differ only where a histogram has several.
+Otsu's threshold is a fixed point of the isodata iteration, so that the two rules differ only where a histogram has
+several.
 
 Holds where silicon stands out of the noise after smoothing (contrast-to-noise ratio above about 3). Carbon-binder, SEI
 and electrolyte are called void: their contrast is below 0.3 of the noise (physics of the instrument, not of the

@@ -183,8 +183,9 @@ class Reach:
     Examples
     --------
     >>> beam = ParallelBeam(np.array([0.0, 0.5]), columns=5, pixel_nm=10.0, rotation_axis_px=2.0)
-    >>> Reach.of(beam, width=5)
-    Reach(radius_px=2.83, before=1, after=1, farthest_px=3.0)
+    >>> reach = Reach.of(beam, width=5)
+    >>> round(reach.radius_px, 3), reach.before, reach.after, reach.farthest_px
+    (2.828, 1, 1, 3.0)
     """
 
     radius_px: float
@@ -201,13 +202,6 @@ class Reach:
         after = max(0, int(np.ceil(axis.max() + radius)) - (beam.columns - 1))
         farthest = max(float(axis.max()) + before, beam.columns - 1 + after - float(axis.min()))
         return cls(float(radius), before, after, farthest)
-
-    def __repr__(self) -> str:
-        """Return the reach with its radius to two decimals."""
-        return (
-            f"Reach(radius_px={self.radius_px:.2f}, before={self.before}, after={self.after}, "
-            f"farthest_px={self.farthest_px:.1f})"
-        )
 
 
 class ColumnFilter:
@@ -235,7 +229,9 @@ class ColumnFilter:
     def __init__(self, where: str, taps: ArrayLike, beam: ParallelBeam, before: int, after: int) -> None:
         filters = np.asarray(taps)
         if filters.dtype.kind not in "fiu" or not np.all(np.isfinite(filters)):
-            raise ParameterError(f"{where}: taps must be finite real numbers, got type {filters.dtype}.")
+            raise ParameterError(
+                f"{where}: taps must be finite real numbers; got type {filters.dtype}, or NaN or infinity among them."
+            )
         filters = np.atleast_2d(filters.astype(np.float64))
         count = filters.shape[-1]
         if (

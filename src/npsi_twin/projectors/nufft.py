@@ -7,10 +7,11 @@ The model is the Fourier-slice theorem for a slice of point masses at voxel cent
     P(v, w_k) = sum over voxels f(x, y) exp(-i w_k (x cos a_v - y sin a_v)),     w_k = 2 pi k / M,  |k| <= (M - 1) / 2
     sinogram[v, c] = pixel_um / M * sum over k of P(v, w_k) exp(i w_k (c - axis - shift_v)),
 
-a type-2 non-uniform transform and a short FFT a view. Axis and shifts are phases, exact at any real value. To second
-order the voxel's own aperture is that of the detector bin (sinc(w cos/2) sinc(w sin/2) against sinc(w/2)), so slices of
-voxel averages give averages over detector bins. The error is at the floor of single precision for objects smooth over
-two voxels, and falls with the first power of the voxel, in root mean square, for sharp edges.
+a type-2 non-uniform transform and a short FFT a view; the adjoint runs the same steps backwards. Axis and shifts are
+phases, exact at any real value. To second order the voxel's own aperture is that of the detector bin (sinc(w cos/2)
+sinc(w sin/2) against sinc(w/2)), so slices of voxel averages give averages over detector bins. The error is at the
+floor of single precision for objects smooth over two voxels, and falls with the first power of the voxel, in root mean
+square, for sharp edges.
 
 Holds for any angles and objects up to the corners of the slice: M is chosen so that no copy of the object, M columns
 away, is met by the detector. Values are band-limited, so a sharp edge rings as the sampling theorem says it must.
@@ -24,7 +25,7 @@ on the slab it comes in.
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import finufft
 import numpy as np
@@ -123,7 +124,7 @@ class NufftProjector:
         half_voxel = self.width // 2 - (self.width - 1) / 2
         place = axis + np.asarray(beam.column_shift_px)[:, None] + half_voxel * (cosine - sine)
         self._phase = np.exp(-1j * frequency * place).astype(np.complex64)
-        self._idle: dict[int, list[Any]] = {1: [], 2: []}
+        self._idle: list[Any] = []
 
     def forward(self, slab: FloatArray) -> FloatArray:
         """Return line integrals (z, views, columns) of a slab (z, width, width) in 1/um; see `Projector.forward`."""
@@ -131,7 +132,7 @@ class NufftProjector:
         sinograms = np.empty((slab.shape[0], self.beam.views, self.beam.columns), np.float32)
 
         def project(index: int) -> None:
-            with self._plan(2) as plan:
+            with self._plan() as plan:
                 spectrum = plan.execute(slab[index].astype(np.complex64)).reshape(self._phase.shape)
             spectrum *= self._phase
             periodic = scipy.fft.irfft(spectrum, self._length, axis=1, overwrite_x=True)
@@ -168,30 +169,30 @@ class NufftProjector:
             spectrum = scipy.fft.rfft(periodic, axis=1, overwrite_x=True)
             spectrum *= scale
             spectrum *= np.conj(self._phase)
-            with self._plan(1) as plan:
-                slab[index] = plan.execute(spectrum.ravel()).real
+            with self._plan() as plan:
+                slab[index] = plan.execute_adjoint(spectrum.ravel()).real
 
         for_each_slice(backproject, sinograms.shape[0], self.threads)
         return slab
 
     @contextmanager
-    def _plan(self, kind: Literal[1, 2]) -> Iterator[Any]:
+    def _plan(self) -> Iterator[Any]:
         """Lend a plan to one thread; a plan works on one transform at a time and is made when none is idle."""
         try:
-            plan = self._idle[kind].pop()
+            plan = self._idle.pop()
         except IndexError:
             plan = finufft.Plan(
-                kind,
+                2,
                 (self.width, self.width),
                 eps=self.accuracy,
-                isign=1 if kind == 1 else -1,
+                isign=-1,
                 dtype="complex64",
                 nthreads=1,
                 upsampfac=_FINE_GRID,
             )
             plan.setpts(*self._points)
         yield plan
-        self._idle[kind].append(plan)
+        self._idle.append(plan)
 
 
 def _transform_length(reach: Reach, columns: int) -> int:

@@ -39,7 +39,8 @@ class RotationAxis:
     px
         Column coordinate; 0 is the centre of the first column.
     uncertainty_px
-        One standard deviation, from how much the frequencies disagree; 0 where the axis was given.
+        One standard deviation, from how much the frequencies disagree; 0 where the axis was given. It knows photon
+        noise; stripes and run-out of the stage can make the scatter about twice as large.
     method
         ``"fourier-wedge"`` where found, ``"given"`` where told.
     """
@@ -97,8 +98,8 @@ def find_rotation_axis(line_integrals: FloatArray, beam: ParallelBeam) -> Rotati
     """
     if line_integrals.ndim != 3 or line_integrals.shape[1:] != (beam.views, beam.columns):
         raise IncompatibleError(
-            f"find_rotation_axis: got shape {line_integrals.shape}; (row, {beam.views} views, {beam.columns} columns) is "
-            "needed to match the geometry."
+            f"find_rotation_axis: got shape {line_integrals.shape}; (row, {beam.views} views, {beam.columns} columns) "
+            "is needed to match the geometry."
         )
     order = half_turn(beam.angles_rad)
     half = np.asarray(line_integrals)[:, order]
@@ -118,7 +119,7 @@ def half_turn(angles_rad: NDArray[np.float64]) -> NDArray[np.intp]:
     Raises
     ------
     DataError
-        Fewer than 8 views, or views that are not equally spaced to a quarter of a step, the step over the seam included.
+        Fewer than 8 views, or views that are not equally spaced to a quarter of a step, the seam's step included.
 
     Examples
     --------
@@ -136,14 +137,14 @@ def half_turn(angles_rad: NDArray[np.float64]) -> NDArray[np.intp]:
     if order.size < 8 or np.abs(around - step).max() > 0.25 * step:
         raise DataError(
             f"rotation axis: got {angles_rad.size} views from {np.rad2deg(angles_rad.min()):.3f} to "
-            f"{np.rad2deg(angles_rad.max()):.3f} degrees; at least 8 equally spaced views over 180 degrees are needed to "
-            "mirror a scan onto itself. Give rotation_axis_px instead."
+            f"{np.rad2deg(angles_rad.max()):.3f} degrees; at least 8 equally spaced views over 180 degrees are needed "
+            "to mirror a scan onto itself. Give rotation_axis_px instead."
         )
     return np.asarray(order, np.intp)
 
 
 def is_truncated(line_integrals: FloatArray) -> bool:
-    """Tell whether the sample reaches out of the field: its outermost fiftieth on either side holds a tenth of the mean.
+    """Tell whether the sample reaches out of the field: an outermost fiftieth holds more than a tenth of the mean.
 
     Examples
     --------
@@ -191,8 +192,8 @@ class _Misfit:
         # An axis that means something stands out of the other trials; 0.9 is passed by noise alone.
         if not searched[best] < 0.9 * np.median(searched):
             raise NotConvergedError(
-                f"rotation axis: the best of {trials.size} trial axes (column {trials[best] / _TRIALS_A_PIXEL}) fits no "
-                "better than the others, so these rows show too little of a sample. Take other rows, or give "
+                f"rotation axis: the best of {trials.size} trial axes (column {trials[best] / _TRIALS_A_PIXEL}) fits "
+                "no better than the others, so these rows show too little of a sample. Take other rows, or give "
                 "rotation_axis_px."
             )
         px = trials[best] / _TRIALS_A_PIXEL
@@ -224,8 +225,9 @@ def _misfit(half: FloatArray, shift_px: NDArray[np.float64], radius_px: float, t
     frequency = scipy.fft.rfftfreq(padded)
     turns = np.arange(2 * views)
     harmonic = np.minimum(turns, 2 * views - turns)
-    # One harmonic is left to spare at the wedge's edge, where the transform of a finite sample has not yet died away.
-    outside = harmonic[:, None] > 2 * np.pi * radius_px * frequency + 1
+    # Beyond the wedge's edge a finite sample's transform dies away as a Bessel function J_n(2 pi R sigma) does once n
+    # exceeds its argument; three harmonics to spare keep the bias from what is left below a hundredth of a pixel.
+    outside = harmonic[:, None] > 2 * np.pi * radius_px * frequency + 3
     if truncated:
         outside &= frequency > 4 / columns
     window = _taper(columns) if truncated else np.ones(columns)

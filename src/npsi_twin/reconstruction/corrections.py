@@ -168,8 +168,8 @@ def correct(scan: Scan, recipe: CorrectionRecipe) -> Corrected:
             row, column = np.argwhere(bad)[0]
             raise DataError(
                 f"flats and darks: {int(bad.sum())} of {bad.size} pixels are dead or hot (the first: row "
-                f"{scan.first_row + row}, column {column}); at most {recipe.bad_fraction_limit:.2%} are allowed. So many "
-                "mean that flats or darks do not belong to this scan, or that the shutter was closed. "
+                f"{scan.first_row + row}, column {column}); at most {recipe.bad_fraction_limit:.2%} are allowed. So "
+                "many mean that flats or darks do not belong to this scan, or that the shutter was closed. "
                 "Check exchange/data_white and data_dark, or raise bad_fraction_limit."
             )
         floor = 1.0 / np.where(bad, 1.0, gain)
@@ -242,14 +242,16 @@ def _dark_and_gain(scan: Scan, recipe: CorrectionRecipe) -> tuple[NDArray[np.flo
     """Return the mean dark and the mean flat above it, counts, (row, column)."""
     if scan.flats.shape[0] == 0:
         raise DataError(
-            "flats: got none; at least one frame with the beam on and the sample out is needed, because a count alone "
-            "does not say how much of the beam the sample took. Add exchange/data_white, or mark the scan as normalised."
+            "flats: got none; at least one frame with the beam on and the sample out is needed, because a count "
+            "alone does not say how much of the beam the sample took. Add exchange/data_white, or mark the scan as "
+            "normalised."
         )
     if scan.darks.shape[0] == 0:
         if not recipe.assume_no_darks:
             raise DataError(
-                "darks: got none; at least one frame with the beam off is needed, because the camera's offset would be "
-                "read as light. Add exchange/data_dark, or set assume_no_darks = true if the offset is known to be zero."
+                "darks: got none; at least one frame with the beam off is needed, because the camera's offset would "
+                "be read as light. Add exchange/data_dark, or set assume_no_darks = true if the offset is known to be "
+                "zero."
             )
         dark = np.zeros(scan.flats.shape[1:])
     else:
@@ -260,8 +262,8 @@ def _dark_and_gain(scan: Scan, recipe: CorrectionRecipe) -> tuple[NDArray[np.flo
 def _refuse_unusable(frames: NDArray[np.generic], name: str, first_row: int) -> None:
     if frames.dtype.kind not in "uif":
         raise DataError(
-            f"{name}: got values of type {frames.dtype}; real numbers (unsigned, signed or floating) are needed, because "
-            "they are photon counts. Convert the file."
+            f"{name}: got values of type {frames.dtype}; real numbers (unsigned, signed or floating) are needed, "
+            "because they are photon counts. Convert the file."
         )
     if frames.dtype.kind != "f":
         return
@@ -269,9 +271,9 @@ def _refuse_unusable(frames: NDArray[np.generic], name: str, first_row: int) -> 
     if unusable.any():
         frame, row, column = np.argwhere(unusable)[0]
         raise DataError(
-            f"{name}: {int(unusable.sum())} of {frames.size} values are NaN or infinite, the first in frame {frame}, row "
-            f"{first_row + row}, column {column}; all must be finite, because one such pixel would spread over its whole "
-            "slice. Repair or drop these frames."
+            f"{name}: {int(unusable.sum())} of {frames.size} values are NaN or infinite, the first in frame {frame}, "
+            f"row {first_row + row}, column {column}; all must be finite, because one such pixel would spread over its "
+            "whole slice. Repair or drop these frames."
         )
 
 
@@ -300,8 +302,8 @@ def _replace_bad(integrals: FloatArray, bad: NDArray[np.bool_]) -> None:
         good = np.flatnonzero(~bad[row])
         if good.size == 0:
             raise DataError(
-                f"flats and darks: every pixel of detector row {row} of these rows is dead or hot, so nothing is left to "
-                "interpolate from. Leave the row out."
+                f"flats and darks: every pixel of detector row {row} of these rows is dead or hot, so nothing is left "
+                "to interpolate from. Leave the row out."
             )
         gaps = np.flatnonzero(bad[row])
         place = np.interp(gaps, good, np.arange(good.size))

@@ -104,14 +104,15 @@ def sirt_fbp_taps(
 
     Notes
     -----
-    In frequency the filter is close to ramp * (1 - (1 - g)**n) with g = 1 / (pi columns |nu|), nu in cycles a pixel: the
-    wider the detector, the fewer of its fine frequencies n iterations reach.
+    In frequency the filter is close to ramp * (1 - (1 - g)**n) with g = 1 / (pi columns |nu|), nu in cycles a pixel:
+    the wider the detector, the fewer of its fine frequencies n iterations reach.
 
     References
     ----------
     D. M. Pelt, K. J. Batenburg, "Accurately approximating algebraic tomographic reconstruction by filtered
-    backprojection", Proc. Fully3D (2015); D. M. Pelt, V. De Andrade, "Improved tomographic reconstruction of large-scale
-    real-world data by filter optimization", Adv. Struct. Chem. Imaging 2, 17 (2016), doi:10.1186/s40679-016-0033-y.
+    backprojection", Proc. Fully3D (2015). D. M. Pelt, V. De Andrade, "Improved tomographic reconstruction of
+    large-scale real-world data by filter optimization", Adv. Struct. Chem. Imaging 2, 17 (2016),
+    doi:10.1186/s40679-016-0033-y.
 
     Examples
     --------
@@ -178,7 +179,7 @@ def _key(beam: ParallelBeam, width: int, iterations: int, projector: ProjectorNa
 def _load(path: Path, key: str, shape: tuple[int, int]) -> FloatArray | None:
     """Return the filters of a cache file, or None where it is missing, damaged or made for something else."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             stored_key, digest, taps = str(file["key"]), str(file["sha256"]), np.asarray(file["taps"], np.float32)
     except Exception:
         # A damaged zip raises almost anything; whatever it is, the answer is to compute again.

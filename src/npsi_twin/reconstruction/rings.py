@@ -41,7 +41,7 @@ class RingRecipe(Recipe):
     )
     levels: int | None = parameter(
         None,
-        "number of wavelet levels; none takes floor(log2(columns)) - 5, which reaches stripes a thirty-second of the field wide",
+        "number of wavelet levels; none takes floor(log2(columns)) - 5, for stripes up to a thirty-second of the field",
         source="inferred: deeper levels take the foil for a stripe (validation/05_reconstruction)",
         ge=1,
         le=16,
@@ -91,7 +91,7 @@ def remove_stripes(sinograms: FloatArray, recipe: RingRecipe) -> tuple[FloatArra
     Examples
     --------
     >>> import numpy as np
-    >>> striped = np.zeros((1, 64, 64), np.float32)
+    >>> striped = np.zeros((1, 64, 512), np.float32)
     >>> striped[0, :, 20] = 1.0
     >>> cleaned, removed = remove_stripes(striped, RingRecipe())
     >>> bool(np.abs(cleaned).max() < 0.2), removed.shape

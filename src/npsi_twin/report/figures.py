@@ -3,7 +3,7 @@
 Slices are drawn with row 0 at the top, so that the foil lies at the bottom; every picture of space has a scale bar.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from npsi_twin.volumes import Phase
@@ -56,8 +57,12 @@ def _scale_bar(axes: Axes, pixel_nm: float | None, columns: int, rows: int) -> N
     length_um = float(lengths_um[np.argmin(np.abs(lengths_um - columns * pixel_nm / 5000))])
     length_px = length_um * 1000 / pixel_nm
     left, bottom = 0.05 * columns, 0.95 * rows
-    axes.plot([left, left + length_px], [bottom, bottom], color="white", linewidth=3, solid_capstyle="butt")
-    axes.text(left, bottom - 0.02 * rows, f"{length_um:g} µm", color="white", va="bottom", fontsize=8)
+    # White with a dark rim, to be read on flat fields and on air alike.
+    rim = [withStroke(linewidth=2, foreground="black")]
+    bar = [withStroke(linewidth=5, foreground="black")]
+    ends = [left, left + length_px]
+    axes.plot(ends, [bottom, bottom], color="white", linewidth=3, solid_capstyle="butt", path_effects=bar)
+    axes.text(left, bottom - 0.03 * rows, f"{length_um:g} µm", color="white", va="bottom", fontsize=8, path_effects=rim)
 
 
 def _grey(
@@ -116,24 +121,24 @@ def draw_slices(
 def draw_scan(
     path: Path,
     *,
-    projection: NDArray[np.floating],
+    projections: Sequence[tuple[str, NDArray[np.floating]]],
     flat: NDArray[np.floating],
     sinogram: NDArray[np.floating],
     pixel_nm: float | None,
 ) -> None:
-    """Draw a raw projection, a flat field, their ratio and a sinogram."""
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.2))
+    """Draw raw projections with their titles, a flat field, and a sinogram of line integrals."""
+    frames = [*projections, ("Flat field (counts)", flat)]
+    rows, columns = flat.shape
+    figure = Figure(figsize=(11, max(3.5, 5.5 * len(frames) * rows / columns)), layout="constrained")
+    grid = figure.add_gridspec(len(frames), 2, width_ratios=(1.2, 1))
     top = float(np.percentile(flat, 99.9))
-    _grey(axes[0], projection, "Projection (counts)", pixel_nm, (0, top))
-    _grey(axes[1], flat, "Flat field (counts)", pixel_nm, (0, top))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(flat > 0, projection / flat, 0)
-    _grey(axes[2], ratio, "Projection / flat field", pixel_nm, (0, 1.05))
-    axes[3].imshow(sinogram, cmap="gray", aspect="auto", vmin=0, vmax=float(np.percentile(sinogram, 99.9)))
-    axes[3].set_title("Sinogram of the middle row (line integral)", loc="left")
-    axes[3].set_xlabel("detector column")
-    axes[3].set_ylabel("view")
+    for place, (title, image) in enumerate(frames):
+        _grey(figure.add_subplot(grid[place, 0]), image, title, pixel_nm, (0, top))
+    axes = figure.add_subplot(grid[:, 1])
+    axes.imshow(sinogram, cmap="gray", aspect="auto", vmin=0, vmax=float(np.percentile(sinogram, 99.9)))
+    axes.set_title("Sinogram of the middle row (line integral)", loc="left")
+    axes.set_xlabel("detector column")
+    axes.set_ylabel("view")
     _save(figure, path)
 
 
@@ -169,26 +174,19 @@ def draw_sections(
 def draw_thickness(
     path: Path,
     *,
-    truth_um: NDArray[np.floating] | None,
-    recovered_um: NDArray[np.floating],
+    maps_um: Mapping[str, NDArray[np.floating]],
     pixel_nm: float,
     published_um: tuple[float, float] | None = None,
 ) -> None:
     """Draw maps of the layer's height above the local foil and their histograms."""
-    maps = [("Truth", truth_um)] if truth_um is not None else []
-    maps.append(("Recovered", recovered_um))
     figure = Figure(figsize=(11, 3.4), layout="constrained")
-    axes = figure.subplots(1, len(maps) + 1)
-    everything = np.concatenate(
-        [values[np.isfinite(values)] for _, values in maps if values is not None] or [np.zeros(1)]
-    )
-    top = float(np.percentile(everything, 99.9)) if everything.size else 1.0
+    axes = figure.subplots(1, len(maps_um) + 1)
+    known = np.concatenate([values[np.isfinite(values)] for values in maps_um.values()])
+    top = float(np.percentile(known, 99.9)) if known.size else 1.0
     bins = np.linspace(0, max(top, 0.1), 50)
-    for axis, (name, values) in zip(axes, maps, strict=False):
-        if values is None:
-            continue
+    for axis, (name, values) in zip(axes, maps_um.items(), strict=False):
         image = axis.imshow(values, cmap="viridis", vmin=0, vmax=top)
-        _bare(axis, f"{name}: height of silicon above the foil")
+        _bare(axis, f"{name.capitalize()}: height of silicon above the foil")
         _scale_bar(axis, pixel_nm, values.shape[1], values.shape[0])
         figure.colorbar(image, ax=axis, label="µm", shrink=0.8)
         axes[-1].hist(values[np.isfinite(values)], bins=bins, density=True, histtype="step", linewidth=1.5, label=name)

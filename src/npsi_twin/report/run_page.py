@@ -65,21 +65,25 @@ def _foil_row(labels: NDArray[np.integer]) -> int:
 def _scan_picture(folder: Path, scan_file: ScanFile) -> Picture:
     figures = _figures(folder)
     shown = scan_file.read(scan_file.middle_rows(512))
-    middle = shown.rows // 2
-    dark = np.mean(shown.darks, axis=0, dtype=np.float64) if len(shown.darks) else np.zeros(shown.projections.shape[1:])
-    open_beam = np.mean(shown.flats, axis=0, dtype=np.float64) - dark if len(shown.flats) else np.ones_like(dark)
-    transmission = (shown.projections[:, middle] - dark[middle]) / np.maximum(open_beam[middle], 1e-6)
+    projections, flats, darks = (
+        np.asarray(counts, np.float32) for counts in (shown.projections, shown.flats, shown.darks)
+    )
+    middle, beam = shown.rows // 2, scan_file.beam
+    dark = np.asarray(darks.mean(axis=0) if len(darks) else np.zeros(projections.shape[1:]))
+    open_beam = np.asarray(flats.mean(axis=0) - dark if len(flats) else np.ones(projections.shape[1:]))
+    transmission = (projections[:, middle] - dark[middle]) / np.maximum(open_beam[middle], 1e-6)
     draw_scan(
         figures / "scan.png",
-        projection=np.asarray(shown.projections[0], np.float64),
+        projections=[
+            (f"Projection at {np.degrees(beam.angles_rad[view]):.1f}° (counts)", projections[view])
+            for view in (0, beam.views // 2)
+        ],
         flat=open_beam + dark,
         sinogram=-np.log(np.clip(transmission, 1e-3, None)),
-        pixel_nm=scan_file.beam.pixel_nm if scan_file.pixel_known else None,
+        pixel_nm=beam.pixel_nm if scan_file.pixel_known else None,
     )
     energy = "" if scan_file.energy_kev is None else f" at {scan_file.energy_kev:g} keV"
-    caption = (
-        f"{scan_file.beam.views} views of {scan_file.rows} x {scan_file.beam.columns} pixels{energy}; the first view."
-    )
+    caption = f"{beam.views} views of {scan_file.rows} rows and {beam.columns} columns{energy}, as in the file."
     return Picture(figures / "scan.png", "Scan", caption)
 
 
@@ -166,8 +170,7 @@ def _measurement_pictures(folder: Path, measured: Mapping[str, Measurements], pi
     thickness, plateau = zhao2018()["pristine_thickness"], zhao2018()["grey_pristine_plateau"]
     draw_thickness(
         figures / "thickness.png",
-        truth_um=measured["truth"].thickness_map_nm / 1000,
-        recovered_um=measured["recovered"].thickness_map_nm / 1000,
+        maps_um={name: values.thickness_map_nm / 1000 for name, values in measured.items()},
         pixel_nm=pixel_nm,
         published_um=(thickness.number(), thickness.spread or 0.0),
     )
@@ -330,7 +333,7 @@ def _tables(comparison: Mapping[str, Any]) -> list[Table]:
     if accuracy is not None:
         counts = np.array(accuracy["confusion_layer_true_by_recovered"])
         names = [name.replace("_", " ") for name in accuracy["phases"]]
-        true, found = counts.any(axis=1), counts.any(axis=0)
+        true, found = counts.sum(axis=1) > 0, counts.sum(axis=0) > 0
         tables.append(
             Table(
                 "Segmentation inside the layer",

@@ -129,8 +129,12 @@ def contrast(composition: Fractions, energy_kev: float) -> FloatArray:
 
     share = np.float32(composition.carbon_share)
     carbon_binder = share * of("acetylene_black") + (np.float32(1) - share) * of("polyimide")
-    attenuation = composition.silicon_fraction * silicon_attenuation_per_um(composition.lithium_per_silicon, energy_kev)
-    attenuation += composition.carbon_binder_fraction * carbon_binder
-    attenuation += composition.current_collector_fraction * of("copper")
-    attenuation += composition.bismuth_fraction * of("bismuth")
-    return np.asarray(attenuation, np.float32)
+    copper, bismuth = of("copper"), of("bismuth")
+    attenuation = np.empty(composition.silicon_fraction.shape, np.float32)
+    for z, mixed in enumerate(attenuation):  # slice by slice: the temporary arrays stay small
+        silicon = silicon_attenuation_per_um(composition.lithium_per_silicon[z], energy_kev)
+        np.multiply(composition.silicon_fraction[z], silicon, out=mixed)
+        mixed += composition.carbon_binder_fraction[z] * carbon_binder
+        mixed += composition.current_collector_fraction[z] * copper
+        mixed += composition.bismuth_fraction[z] * bismuth
+    return attenuation

@@ -23,7 +23,7 @@ row 17 draws the same numbers in every slab, thread and worker.
 
 References
 ----------
-H. H. Barrett and W. Swindell, "Radiological Imaging", Academic Press (1981), section 5.3 (cascaded Poisson processes).
+H. H. Barrett and W. Swindell, "Radiological Imaging", Academic Press (1981) (cascaded Poisson processes).
 EMVA Standard 1288, release 4.0 (2021), section 2 (camera model, photon transfer curve).
 """
 

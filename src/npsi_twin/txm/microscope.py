@@ -60,8 +60,8 @@ class MicroscopeRecipe(Recipe):
         if self.field_radius_px <= 0:
             raise ParameterError(
                 f"microscope.stage.axis_offset_px: got {self.stage.axis_offset_px}; the rotation axis lies outside the "
-                f"{self.detector.columns} detector columns and nothing would be seen from all sides. Bring it closer "
-                "to 0."
+                f"{self.detector.columns} detector columns and nothing would be seen from all sides. Bring it "
+                "closer to 0."
             )
         return self
 
@@ -110,8 +110,7 @@ def aps_32_id_c_2018(energy_kev: float = 8.0) -> MicroscopeRecipe:
 
     References
     ----------
-    Zhao et al., "Understanding the degradation of nanoporous silicon anodes", Nano Energy 52 (2018) 381-390, section
-    2.4.
+    C. Zhao et al., Nano Energy 52 (2018) 381-390, section 2.4.
 
     Examples
     --------
@@ -384,8 +383,7 @@ def _warn_out_of_range(microscope: MicroscopeRecipe) -> None:
     if field_um > depth_um:
         warn(
             f"microscope: the depth of field 4 d^2 / lambda is {depth_um:.1f} um, the field {field_um:.1f} um; a "
-            "sample that "
-            "fills it is out of focus at its rim, which the projection model leaves out.",
+            "sample that fills it is out of focus at its rim, which the projection model leaves out.",
             OutOfRangeWarning,
             stacklevel=3,
         )
@@ -393,8 +391,7 @@ def _warn_out_of_range(microscope: MicroscopeRecipe) -> None:
     if 2 * pitch_nm > width_nm:
         warn(
             f"microscope.supersampling: fine samples of {pitch_nm:.1f} nm carry periods from {2 * pitch_nm:.1f} nm, "
-            "the zone "
-            f"plate passes periods from {width_nm:.1f} nm; raise supersampling.",
+            f"the zone plate passes periods from {width_nm:.1f} nm; raise supersampling.",
             OutOfRangeWarning,
             stacklevel=3,
         )

@@ -1,0 +1,171 @@
+"""The whole road on the smallest specimen: what is written, that it repeats, and that the stages can be walked alone."""
+
+import csv
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from npsi_twin.errors import DataError, IncompleteError, ResourceError
+from npsi_twin.specification import load_specification, preset_specification
+from npsi_twin.stages import truth_grid
+from npsi_twin.twin import STAGES, build_run, reconstruct_file, run_stage, run_twin
+
+#: Everything but run.json, which keeps times and the host.
+FILES = (
+    "specification.toml",
+    "truth.h5",
+    "scan.h5",
+    "reconstruction.h5",
+    "segmentation.h5",
+    "measurements.csv",
+    "measurements.h5",
+    "comparison.json",
+    "report.html",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NPSI_TWIN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return preset_specification("tiny")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny):
+    folder = tmp_path_factory.mktemp("road") / "run"
+    run_twin(tiny, folder)
+    return folder
+
+
+def _bytes(folder):
+    figures = sorted((folder / "figures").iterdir())
+    return {path.name: path.read_bytes() for path in (*(folder / name for name in FILES), *figures)}
+
+
+def test_the_run_is_complete_and_says_how_it_was_made(run, tiny):
+    state = json.loads((run / "run.json").read_text())
+    assert state["status"] == "complete"
+    assert list(state["stages"]) == list(STAGES)
+    assert state["seed"] == tiny.seed
+    assert state["stages"]["scan"]["projector"] == state["stages"]["reconstruct"]["projector"] == "nufft"
+    assert load_specification(run / "specification.toml") == tiny
+    assert sorted(path.name for path in run.iterdir()) == sorted((*FILES, "run.json", "figures"))
+
+
+def test_truth_is_exact_and_whole(run, tiny):
+    grid = truth_grid(tiny.microscope)
+    with h5py.File(run / "truth.h5") as file:
+        assert file.attrs["voxel_nm"] == grid.voxel_nm
+        arrays = {name: data[()] for name, data in file.items() if isinstance(data, h5py.Dataset)}
+    fractions = [name for name in arrays if name.endswith("_fraction")]
+    assert len(fractions) == 5
+    assert all(array.shape == grid.shape for array in arrays.values())
+    # Rounding of five float32 fractions.
+    np.testing.assert_allclose(sum(arrays[name].astype(float) for name in fractions), 1.0, atol=5e-7)
+    assert arrays["attenuation_per_um"][arrays["phase"] == 0].max() < arrays["attenuation_per_um"].max() / 2
+    assert set(np.unique(arrays["phase"])) == {0, 1, 2, 3}
+    # A pore inside an envelope carries its particle's number.
+    assert np.any((arrays["phase"] == 0) & (arrays["particle_id"] > 0))
+
+
+def test_the_scan_tells_nothing_that_a_beamline_would_not(run):
+    with h5py.File(run / "scan.h5") as file:
+        names = []
+        file.visit(names.append)
+    assert not [name for name in names if "truth" in name or "shift" in name or "axis" in name or "phase" in name]
+
+
+def test_the_axis_is_found(run):
+    found = json.loads((run / "run.json").read_text())["stages"]["reconstruct"]["rotation_axis_px"]
+    with h5py.File(run / "truth.h5") as file:
+        true = file["scan/rotation_axis_px"][()]
+    # 12 noisy rows of a needle of 98 pixels whose every view is moved by 0.3 pixels: 0.3 / sqrt(views / 2) = 0.04 for
+    # the mean shift, as much again for its first harmonic, and noise; four of their sum.
+    assert found == pytest.approx(true, abs=0.3)
+
+
+def test_the_table_is_complete(run):
+    with (run / "measurements.csv").open() as file:
+        rows = {row["quantity"]: row for row in csv.DictReader(file)}
+    assert list(next(iter(rows.values()))) == [
+        "quantity", "unit", "truth", "truth_spread", "recovered", "recovered_spread", "bias", "n",
+    ]  # fmt: skip
+    for name in ("thickness_silicon_um", "porosity_particles", "normalised_attenuation_plateau"):
+        row = rows[name]
+        assert float(row["bias"]) == pytest.approx(float(row["recovered"]) - float(row["truth"]), abs=1e-9)
+    assert rows["thickness_solids_um"]["recovered"] == ""
+    comparison = json.loads((run / "comparison.json").read_text())
+    assert 0.4 < comparison["segmentation_accuracy"]["dice_silicon_layer"] < 1
+
+
+def test_the_page_needs_no_network(run):
+    page = (run / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 5
+    assert "http" not in page
+    assert "<script" not in page
+
+
+def test_two_workers_write_the_same_bytes(run, tiny, tmp_path):
+    run_twin(tiny, tmp_path / "two", workers=2)
+    one, two = _bytes(run), _bytes(tmp_path / "two")
+    assert [name for name in one if one[name] != two[name]] == []
+    assert one.keys() == two.keys()
+
+
+def test_stages_alone_write_the_same_bytes(run, tiny, tmp_path):
+    folder = tmp_path / "alone"
+    build_run(tiny, folder)
+    assert json.loads((folder / "run.json").read_text())["status"] == "incomplete"
+    for name in STAGES[1:]:
+        run_stage(folder, name)
+    assert json.loads((folder / "run.json").read_text())["status"] == "complete"
+    one, alone = _bytes(run), _bytes(folder)
+    assert [name for name in one if one[name] != alone[name]] == []
+
+
+def test_resume_redoes_only_what_is_damaged_and_what_follows(tiny, run, tmp_path):
+    folder = tmp_path / "resumed"
+    run_twin(tiny, folder)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.h5")}
+    (folder / "segmentation.h5").write_bytes(b"damaged")
+    run_twin(tiny, folder, resume=True)
+    after = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.h5")}
+    assert {name for name in after if after[name] != before[name]} == {"segmentation.h5", "measurements.h5"}
+    assert _bytes(folder) == _bytes(run)
+
+
+def test_a_run_is_never_overwritten_by_accident(tiny, run):
+    before = _bytes(run)
+    with pytest.raises(ResourceError, match="--resume.*--overwrite"):
+        run_twin(tiny, run)
+    with pytest.raises(IncompleteError, match="specification"):
+        run_twin(tiny.model_copy(update={"seed": 1}), run, resume=True)
+    assert _bytes(run) == before
+
+
+def test_a_real_scan_walks_the_same_stairs(tiny, run, tmp_path):
+    """The file alone, in a folder without any truth, gives the very same volume."""
+    (tmp_path / "real.h5").write_bytes((run / "scan.h5").read_bytes())
+    result = reconstruct_file(tmp_path / "real.h5", tmp_path / "out", specification=tiny)
+    assert result["unit"] == "1/um"
+    assert (tmp_path / "out" / "reconstruction.h5").read_bytes() == (run / "reconstruction.h5").read_bytes()
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "complete"
+    assert (tmp_path / "out" / "report.html").read_text().count("data:image/png") == 2
+
+
+def test_nothing_is_written_for_a_scan_that_cannot_be_used(tmp_path, run):
+    broken = tmp_path / "broken.h5"
+    broken.write_bytes((run / "scan.h5").read_bytes())
+    with h5py.File(broken, "a") as file:
+        del file["exchange/data_white"]
+    with pytest.raises(DataError, match="no flat fields"):
+        reconstruct_file(broken, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
