@@ -390,6 +390,9 @@ def measure(
     ] = "0=void,1=silicon,2=carbon_binder,3=current_collector,4=sei,5=unresolved_silicon",
     dataset: VolumeName = None,
     voxel_nm: VoxelNm = None,
+    closing_radius_nm: Annotated[
+        float | None, typer.Option(help="Radius of the ball that closes silicon into particles, for a VOLUME.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure truth and recovered volume of a run alike, or any label volume (TIFF, npz, npy, HDF5).
@@ -401,7 +404,7 @@ def measure(
         return
     from npsi_twin.twin import measure_file
 
-    result = measure_file(path, labels=labels, dataset=dataset, voxel_nm=voxel_nm)
+    result = measure_file(path, labels=labels, dataset=dataset, voxel_nm=voxel_nm, closing_radius_nm=closing_radius_nm)
     _print(result, as_json, _measured_text)
 
 

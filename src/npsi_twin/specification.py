@@ -10,7 +10,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -24,6 +24,8 @@ from npsi_twin.morphology.segmentation import SegmentationRecipe
 from npsi_twin.recipes import Described, Recipe, describe, parameter
 from npsi_twin.reconstruction.route import ReconstructionRecipe
 from npsi_twin.txm.microscope import MicroscopeRecipe, aps_32_id_c_2018, simulation_grid
+
+Part = TypeVar("Part", bound=Recipe)
 
 _LARGEST_FILE_BYTES = 1_000_000
 
@@ -201,18 +203,18 @@ def _toml_value(value: Any) -> str:
     return repr(value)
 
 
-def parse_values(recipe: ReconstructionRecipe, changes: Mapping[str, Any]) -> ReconstructionRecipe:
-    """Return a reconstruction recipe with some fields changed, checked like a file.
+def parse_values(recipe: Part, changes: Mapping[str, Any], section: str) -> Part:
+    """Return a recipe, one section of a specification, with some fields changed, checked like a file.
 
     Examples
     --------
-    >>> parse_values(ReconstructionRecipe(), {"algorithm": "fbp"}).algorithm
+    >>> parse_values(ReconstructionRecipe(), {"algorithm": "fbp"}, "reconstruction").algorithm
     'fbp'
     """
     try:
-        return ReconstructionRecipe.model_validate(recipe.model_dump() | dict(changes))
+        return type(recipe).model_validate(recipe.model_dump() | dict(changes))
     except ValidationError as error:
-        faults = [_explain_fault(("reconstruction", *fault["loc"]), fault) for fault in error.errors()]
+        faults = [_explain_fault((section, *fault["loc"]), fault) for fault in error.errors()]
         raise ParameterError("\n".join(faults)) from None
 
 

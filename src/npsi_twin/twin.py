@@ -14,7 +14,7 @@ from npsi_twin import stages
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.errors import DataError, ParameterError
 from npsi_twin.execution import Progress, RunFolder, open_run, read_state, silent, write_text_whole, written_whole
-from npsi_twin.morphology.measure import measure, relabel
+from npsi_twin.morphology.measure import MeasurementRecipe, measure, relabel
 from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.plan import check_resources, plan_reconstruction, plan_twin
 from npsi_twin.report.run_page import write_reconstruction_page, write_run_page
@@ -237,7 +237,7 @@ def reconstruct_file(
         When the file cannot be used; nothing is written then.
     """
     specification = specification or Specification()
-    recipe = parse_values(specification.reconstruction, changes or {})
+    recipe = parse_values(specification.reconstruction, changes or {}, "reconstruction")
     scan_file = open_scan(path, pixel_nm=pixel_nm, theta_unit=theta_unit, assume_normalised=assume_normalised)
     check_resources(plan_reconstruction(scan_file, specification.execution, workers=workers), folder)
     # What may fail for the data's sake fails here, before anything is written.
@@ -297,7 +297,12 @@ def parse_labels(text: str) -> dict[int, Phase]:
 
 
 def measure_file(
-    path: Path, *, labels: str, dataset: str | None = None, voxel_nm: float | None = None
+    path: Path,
+    *,
+    labels: str,
+    dataset: str | None = None,
+    voxel_nm: float | None = None,
+    closing_radius_nm: float | None = None,
 ) -> dict[str, Any]:
     """Measure any label volume.
 
@@ -311,12 +316,16 @@ def measure_file(
         Name of the array where the file holds several.
     voxel_nm
         Edge of a voxel in nm, where the file does not state it.
+    closing_radius_nm
+        Radius of the ball that closes the silicon into particles; the default of `MeasurementRecipe` when None.
 
     Returns
     -------
     dict
         Quantity -> value (None when not available), spread, unit, n, note.
     """
+    changes = {} if closing_radius_nm is None else {"closing_radius_nm": closing_radius_nm}
+    recipe = parse_values(MeasurementRecipe(), changes, "measurement")
     volume = relabel(read_volume(path, dataset, voxel_nm=voxel_nm), parse_labels(labels))
     quantities = {
         name: {
@@ -326,6 +335,6 @@ def measure_file(
             "n": entry.n,
             "note": entry.note,
         }
-        for name, entry in measure(volume).quantities.items()
+        for name, entry in measure(volume, None, recipe).quantities.items()
     }
     return {"file": str(path), "voxel_nm": volume.voxel_nm, "quantities": quantities}

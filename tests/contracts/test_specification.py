@@ -101,9 +101,9 @@ def test_every_fault_gets_its_line():
 
 def test_changes_are_checked_like_a_file():
     recipe = Specification().reconstruction
-    assert parse_values(recipe, {"rotation_axis_px": 12.5}).rotation_axis_px == 12.5
+    assert parse_values(recipe, {"rotation_axis_px": 12.5}, "reconstruction").rotation_axis_px == 12.5
     with pytest.raises(ParameterError, match=r"reconstruction\.algorithm"):
-        parse_values(recipe, {"algorithm": "magic"})
+        parse_values(recipe, {"algorithm": "magic"}, "reconstruction")
 
 
 def test_files_that_cannot_be_read(tmp_path):

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from npsi_twin.electrode.bicontinuous import SiliconRecipe, build_pore_networks, normalised_level
 from npsi_twin.electrode.bismuth import BismuthBeads
+from npsi_twin.electrode.polyhedra import measure_polyhedra
 from npsi_twin.electrode.powder import Particles
 from npsi_twin.electrode.surfaces import HeightMap
 from npsi_twin.electrode.voxelise import voxelise
@@ -16,13 +18,16 @@ from npsi_twin.volumes import VoxelGrid
 
 
 def cubes(edge_nm, centres):
-    """Return cubic particles."""
+    """Return cubic particles, turned as a powder's would be."""
     count = len(centres)
-    planes = np.concatenate([np.eye(3), -np.eye(3)])
-    half = np.full((count, 3), edge_nm / 2)
+    turned = Rotation.from_rotvec([0.5, -0.3, 0.9]).apply(np.concatenate([np.eye(3), -np.eye(3)]))
+    distances = np.full(6 * count, edge_nm / 2)
+    start = 6 * np.arange(count + 1)
+    normals = np.tile(turned, (count, 1))
+    found = measure_polyhedra(normals, distances, start)
     return Particles(
-        np.asarray(centres, float), np.tile(planes, (count, 1)), np.full(6 * count, edge_nm / 2), 6 * np.arange(count
-        + 1), -half, half, np.full(count, edge_nm**3), np.zeros(count),
+        np.asarray(centres, float), normals, distances, start, found.lower_nm, found.upper_nm, found.volume_nm3,
+        np.zeros(count),
     )  # fmt: skip
 
 
@@ -59,17 +64,17 @@ def test_mean_pore_by_counting_crossings(porosity):
 @pytest.mark.parametrize("porosity", [0.3, 0.604, 0.8])
 def test_every_particle_has_the_asked_porosity(block, porosity):
     # Three cubes side by side, alone in open space; what is voxelised at 20 nm is their silicon and nothing else.
-    particles = cubes(1000.0, [(0, 0, -1500.0), (0, 0, 0), (0, 0, 1500.0)])
+    particles = cubes(1000.0, [(0, 0, -1600.0), (0, 0, 0), (0, 0, 1600.0)])
     pores = build_pore_networks(SiliconRecipe(porosity_fraction=porosity), particles, seeds=Seeds(8))
     alone = replace(
         block, particles=particles, pores=pores,
         bismuth=BismuthBeads(np.empty((0, 3)), np.zeros(4, np.int64), 50.0),
         foil=flat(-3000.0), layer=flat(0.0),
     )  # fmt: skip
-    grid = VoxelGrid((60, 60, 220), 20.0)
-    found = voxelise(alone, grid, range(60))
+    grid = VoxelGrid((90, 90, 250), 20.0)
+    found = voxelise(alone, grid, range(90))
     for particle in range(3):
-        here = np.abs(grid.across_nm - particles.centre_nm[particle, 2]) < 700
+        here = np.abs(grid.across_nm - particles.centre_nm[particle, 2]) < 800
         silicon = found.silicon_fraction[:, :, here].sum(dtype=float) * grid.voxel_nm**3
         assert silicon / 1e9 == pytest.approx(1 - porosity, rel=1e-3)
 
@@ -86,7 +91,7 @@ def test_unresolved_pores_keep_their_mean(block):
     beads = BismuthBeads(np.empty((0, 3)), np.zeros(2, np.int64), 50.0)
     alone = replace(block, particles=particles, pores=pores, bismuth=beads, foil=flat(-3000.0), layer=flat(0.0))
     for voxel in (50.0, 100.0, 150.0):
-        size = int(1800 / voxel)
+        size = int(2400 / voxel)
         found = voxelise(alone, VoxelGrid((size, size, size), voxel), range(size))
         silicon = found.silicon_fraction.sum(dtype=float) * voxel**3
         assert silicon == pytest.approx(0.396 * 1200.0**3, rel=2e-3)

@@ -37,10 +37,14 @@ def test_diameters_are_those_drawn_on_average(packed):
     assert np.percentile(packed[0].diameter_nm, 99) < 2300
 
 
-def inside(particles, particle, points):
+def room_to_facets(particles, particle, points):
     facets = slice(particles.facet_start[particle], particles.facet_start[particle + 1])
     local = points - particles.centre_nm[particle]
-    return (local @ particles.facet_normals[facets].T <= particles.facet_distances_nm[facets]).all(axis=1)
+    return particles.facet_distances_nm[facets] - local @ particles.facet_normals[facets].T
+
+
+def inside(particles, particle, points):
+    return (room_to_facets(particles, particle, points) >= 0).all(axis=1)
 
 
 def test_no_point_lies_in_two_envelopes_and_gaps_hold_the_clearance(packed):
@@ -48,21 +52,19 @@ def test_no_point_lies_in_two_envelopes_and_gaps_hold_the_clearance(packed):
     points = np.random.default_rng(2).uniform((-6000, -500, -6000), (6000, 4000, 6000), (20_000, 3))
     owners = sum(inside(particles, i, points).astype(int) for i in range(particles.count))
     assert owners.max() == 1
-    # Points just outside one face of a particle, within half of the clearance, belong to nobody else.
+    # Points beyond one face of a particle by less than half the clearance (40 nm), and inside its other faces, lie in
+    # the gap: no other particle owns them.
     rng = np.random.default_rng(3)
     for i in range(0, particles.count, 7):
         mine = points[inside(particles, i, points)]
         if len(mine) == 0:
             continue
-        facets = slice(particles.facet_start[i], particles.facet_start[i + 1])
-        room = (
-            particles.facet_distances_nm[facets] - (mine - particles.centre_nm[i]) @ particles.facet_normals[facets].T
-        )
-        face = rng.integers(room.shape[1], size=len(mine))
-        step = room[np.arange(len(mine)), face] + 19.0
-        moved = mine + step[:, None] * particles.facet_normals[facets][face]
-        others = [j for j in range(particles.count) if j != i]
-        assert not any(inside(particles, j, moved).any() for j in others)
+        face = rng.integers(np.diff(particles.facet_start)[i], size=len(mine))
+        room = room_to_facets(particles, i, mine)
+        normals = particles.facet_normals[particles.facet_start[i] + face]
+        moved = mine + (room[np.arange(len(mine)), face] + 19.0)[:, None] * normals
+        moved = moved[(room_to_facets(particles, i, moved) < 0).sum(axis=1) == 1]
+        assert not any(inside(particles, j, moved).any() for j in range(particles.count))
 
 
 def test_particles_lie_between_foil_and_top(packed):

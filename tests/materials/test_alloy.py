@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from npsi_twin.errors import ParameterError
 from npsi_twin.materials import alloy
 
-# capacity mAh/g, lithium per silicon, volume ratio, density g/cm3, attenuation at 8 keV 1/cm; to the digits printed
-there TABLE = [
+# capacity mAh/g, lithium per silicon, volume ratio, density g/cm3, attenuation at 8 keV 1/cm; as printed
+TABLE = [
     (0.0, 0.0, 1.0, 2.329, 150.7),
     (1000.0, 1.048, 1.773, 1.653, 85.1),
     (1570.0, 1.645, 2.214, 1.480, 68.3),

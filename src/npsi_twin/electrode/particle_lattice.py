@@ -143,7 +143,7 @@ def _surface_share(normals: Floats, distances: Floats, z: float, y: float, x: fl
         + normals[face, 1] * normals[other, 1]
         + normals[face, 2] * normals[other, 2]
     )
-    return inside * max(cosine + (1 - cosine) * (0.5 - second / spacing), 0.0)
+    return float(inside * max(cosine + (1 - cosine) * (0.5 - second / spacing), 0.0))
 
 
 @njit(cache=True)

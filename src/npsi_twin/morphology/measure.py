@@ -57,7 +57,7 @@ class MeasurementRecipe(Recipe):
         unit="nm",
         source="inferred (the widest pores of level-cut np-Si with a 400 nm mean chord hold a ball of about 220 nm)",
         ge=0.0,
-        le=1e4,
+        le=1e7,
     )
     foil_guard_nm: float = parameter(
         150.0,
@@ -282,6 +282,12 @@ def _ratios(labels: Volume, foil: FoilSurface, recipe: MeasurementRecipe) -> dic
 
 
 _WHY_NAN = "no voxels of the region, or no silicon surface in it"
+_PARTICLE_UNITS = {
+    "porosity_particles": "",
+    "specific_surface_particles_per_um": "1/um",
+    "pore_size_nm": "nm",
+    "ligament_size_nm": "nm",
+}
 
 
 def _layer(
@@ -302,6 +308,9 @@ def _layer(
 def _inside_particles(
     silicon: BoolArray, closed: BoolArray, blocks: Blocks, voxel_nm: float, recipe: MeasurementRecipe
 ) -> dict[str, Measured]:
+    if recipe.closing_radius_nm < voxel_nm:
+        reason = f"the closing radius of {recipe.closing_radius_nm:g} nm is below one voxel ({voxel_nm:g} nm)"
+        return {name: missing(unit, reason) for name, unit in _PARTICLE_UNITS.items()}
     volume, solid = per_slice(closed), per_slice(silicon)
     crossings = pore_space.count_crossings(silicon, closed, voxel_nm, directions=recipe.crofton_directions)
 

@@ -11,7 +11,9 @@ without naming filter, kernel or rule:
 3. The threshold comes from a histogram of the layer alone, because air, which fills most of a slice, would drown it.
    The layer is what the data say it is: from the guard band at the foil up to the height at which the mean
    attenuation has fallen to a twentieth of its peak above air.
-4. Voxels of the layer's side above the threshold are silicon; small isolated bodies are dropped.
+4. Voxels of the layer's side above the threshold are silicon; small isolated bodies are dropped, and so is what lies
+   beyond the height at which the mean attenuation is lowest: there is air, and what is brighter again further out is
+   an artefact of the reconstruction.
 5. Blur turns the foil's edge into every grey between copper and void, hence into a rim of false silicon one to two
    voxels thick. Inside a guard band at the foil the grey is therefore not trusted: each voxel takes the label of the
    first trusted voxel straight above it.
@@ -174,12 +176,12 @@ def smooth_threshold(
     smooth = ndimage.gaussian_filter(values, (0.0, sigma, sigma), mode="nearest") if sigma > 0 else values
     distance = _rows_above(collector)
     guard = recipe.foil_guard_nm / collector.voxel_nm
-    threshold = _thresholds(smooth, collector, distance, guard, recipe)
+    threshold, farthest = _thresholds(smooth, collector, distance, guard, recipe)
     row = np.arange(values.shape[1])[:, None]
     silicon = np.empty(values.shape, np.bool_)
     for z in range(values.shape[0]):
         height = distance[z][None, :] - row
-        bright = (smooth[z] > threshold[z]) & (height > 0)
+        bright = (smooth[z] > threshold[z]) & (height > 0) & (height <= farthest)
         trusted = np.clip(np.ceil(distance[z] - guard).astype(np.intp) - 1, 0, row.size - 1)
         below = np.take_along_axis(bright, trusted[None, :], axis=0)
         silicon[z] = np.where((height > 0) & (height <= guard), below, bright)
@@ -198,24 +200,24 @@ def _rows_above(collector: Collector) -> HeightMap:
 
 def _thresholds(
     smooth: NDArray[Any], collector: Collector, distance: HeightMap, guard: float, recipe: SegmentationRecipe
-) -> NDArray[np.float64]:
-    """Return the threshold of every slice from the histogram of the layer, 1/um."""
+) -> tuple[NDArray[np.float64], float]:
+    """Return the threshold of every slice, 1/um, from the histogram of the layer, and where air begins, voxels."""
     nz = smooth.shape[0]
     if isinstance(recipe.threshold_per_um, float):
-        return np.full(nz, recipe.threshold_per_um)
-    reach = layer_reach(smooth, collector, guard)
+        return np.full(nz, recipe.threshold_per_um), np.inf
+    reach, farthest = layer_reach(smooth, collector, guard)
     row = np.arange(smooth.shape[1])[:, None]
     samples = []
     for z in range(nz):
         height = np.where(np.isfinite(collector.surface_nm[z]), distance[z], -1.0)[None, :] - row
         samples.append(smooth[z][(height > guard) & (height <= reach) & ~collector.foil[z]])
     if recipe.threshold_over == "stack":
-        return np.full(nz, _rule(np.concatenate(samples), recipe.threshold_per_um))
-    return np.array([_rule(sample, recipe.threshold_per_um) for sample in samples])
+        return np.full(nz, _rule(np.concatenate(samples), recipe.threshold_per_um)), farthest
+    return np.array([_rule(sample, recipe.threshold_per_um) for sample in samples]), farthest
 
 
-def layer_reach(smooth: NDArray[Any], collector: Collector, guard_voxels: float) -> float:
-    """Return how far above the foil the layer's signal reaches, in voxels.
+def layer_reach(smooth: NDArray[Any], collector: Collector, guard_voxels: float) -> tuple[float, float]:
+    """Return how far above the foil the layer's signal reaches, and where air is surest, in voxels.
 
     The mean attenuation against distance to the local surface is lowest in air; the layer ends where it has fallen,
     seen from its peak outwards, to `SIGNAL_ENDS_AT` of the way from air to peak.
@@ -245,9 +247,10 @@ def layer_reach(smooth: NDArray[Any], collector: Collector, guard_voxels: float)
             "set a threshold. "
             "Check the volume, or give a fixed threshold_per_um."
         )
-    end = profile.min() + SIGNAL_ENDS_AT * (profile[peak] - profile.min())
-    below = np.flatnonzero(profile[peak:] <= end)
-    return float(first + peak + (below[0] if below.size else profile.size - 1 - peak))
+    outwards = profile[peak:]
+    end = outwards.min() + SIGNAL_ENDS_AT * (profile[peak] - outwards.min())
+    below = int(np.flatnonzero(outwards <= end)[0])
+    return float(first + peak + below), float(first + peak + int(np.argmin(outwards)))
 
 
 def _rule(values: NDArray[Any], rule: str) -> float:
