@@ -35,7 +35,12 @@ class ExecutionRecipe(Recipe):
     """How the work is cut. The cut is part of the specification; the number of workers is not."""
 
     slab_rows: int = parameter(
-        16, "detector rows a slab", unit="rows", source="assumed: fills the projector's batch", ge=1, le=4096
+        40,
+        "detector rows a slab",
+        unit="rows",
+        source="assumed: few enough for memory, many for their halo",
+        ge=1,
+        le=4096,
     )
 
 

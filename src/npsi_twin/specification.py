@@ -91,7 +91,13 @@ def _tiny() -> Specification:
     """Return a run of seconds: a needle of 5 um, a dozen rows, few views."""
     demo = Specification()
     specimen = demo.electrode.specimen.model_copy(
-        update={"width_um": 5.0, "length_um": 2.0, "foil_surface_height_um": -0.8}
+        update={
+            "width_um": 5.0,
+            "length_um": 2.0,
+            "foil_surface_height_um": -0.8,
+            "needle_offset_across_um": 0.3,
+            "needle_offset_height_um": -0.2,
+        }
     )
     detector = demo.microscope.detector.model_copy(update={"rows": 12, "columns": 128})
     stage = demo.microscope.stage.model_copy(update={"views": 121})
@@ -112,6 +118,7 @@ def _zhao2018() -> Specification:
         name="zhao2018",
         electrode=electrode.model_copy(update={"specimen": specimen}),
         microscope=aps_32_id_c_2018(),
+        execution=ExecutionRecipe(slab_rows=16),
     )
 
 

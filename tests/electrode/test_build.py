@@ -23,8 +23,8 @@ SMALL = ElectrodeRecipe.model_validate(
             "envelope_fraction": 0.45,
         },
         "foil": {"thickness_um": 1.0},
-        "layer": {"smallest_height_um": 1.5},
-        "slurry": {"contrast": 0.6, "least_fraction": 0.2, "most_fraction": 0.8},
+        "layer": {"smallest_height_um": 2.0},
+        "slurry": {"contrast": 0.6, "least_fraction": 0.2, "most_fraction": 0.6},
         "bismuth": {"envelope_fraction": 0.01},
         "specimen": {"width_um": 3.0, "length_um": 2.0},
     }

@@ -93,7 +93,7 @@ def test_outside_a_needle_there_is_nothing(needle):
 
 
 def test_a_needle_is_cut_to_its_area(needle):
-    # All foil: a circle of 50 voxels' radius in partial volumes. A ramp instead of the true cut is off by up to 0.1 voxel
+    # All foil: a circle of 50 voxels in partial volumes. A ramp instead of the true cut is off by up to 0.1 voxel
     # here and there, with either sign: over 314 rim voxels a few 1e-4 of the area.
     solid = replace(needle, foil=replace(needle.foil, mean_nm=3000.0), foil_thickness_nm=9000.0)
     area = voxelise(solid, VoxelGrid((20, 120, 120), 50.0), range(1)).current_collector_fraction.sum(dtype=float)
@@ -109,7 +109,7 @@ def test_the_layer_lies_on_the_foil_which_lies_below(block, whole):
     # Tops lie on voxel edges, rounded by up to 25 nm and without bias; lower only where pores open to the top.
     difference = heights.all_solids_nm - grid_layer
     assert np.nanmedian(difference) == pytest.approx(0.0, abs=5.0)
-    assert np.nanmean(np.abs(difference) < 26) > 0.8
+    assert np.nanmean(np.abs(difference) < 26) > 0.7
     assert np.nanmax(difference) < 100
     assert (heights.silicon_nm <= heights.all_solids_nm)[np.isfinite(heights.silicon_nm)].all()
 

@@ -1,8 +1,6 @@
 """Synthetic truths for the measurement side: a level-cut Gaussian field, and a needle of foil, layer and air."""
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,12 +88,3 @@ def needle() -> Needle:
 def gaussian_field():
     return shell_field
 
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    """Folder with the real data sets; tests that need them skip where it is absent."""
-    root = Path(__file__).resolve().parents[2]
-    folder = Path(os.environ.get("NPSI_TWIN_REAL_DATA", root.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip("real data: neither ../shared/data nor the folder in NPSI_TWIN_REAL_DATA is there")
-    return folder

@@ -33,7 +33,7 @@ from npsi_twin.recipes import Recipe, parameter
 from npsi_twin.seeds import Seeds
 
 #: Lattice on which levels are solved: samples per wavelength; least and most samples across a particle.
-_SAMPLES_PER_WAVELENGTH, _LEAST_SAMPLES, _MOST_SAMPLES = 14, 48, 120
+_SAMPLES_PER_WAVELENGTH, _LEAST_SAMPLES, _MOST_SAMPLES = 14, 40, 120
 
 
 class SiliconRecipe(Recipe):

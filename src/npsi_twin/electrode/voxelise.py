@@ -135,7 +135,7 @@ def specimen_grid(electrode: Electrode, voxel_nm: float) -> VoxelGrid:
     specimen = electrode.specimen
     rows = math.ceil(1e3 * specimen.length_um / voxel_nm - 1e-9)
     voxel_nm = 1e3 * specimen.length_um / rows
-    width = math.ceil(1e3 * specimen.width_um / voxel_nm - 1e-9)
+    width = math.ceil(2e3 * specimen.reach_um / voxel_nm - 1e-9)
     tallest = 5 * (electrode.foil.sd_nm + electrode.layer.sd_nm) + electrode.layer.mean_nm
     height = 2 * math.ceil((abs(electrode.foil.mean_nm) + tallest) / voxel_nm)
     return VoxelGrid((rows, width if specimen.shape == "needle" else height, width), voxel_nm)

@@ -52,10 +52,10 @@ class MeasurementRecipe(Recipe):
         100.0, "a shorter vertical run of the layer's phase is no surface", unit="nm", source="assumed", ge=0.0, le=1e4
     )
     closing_radius_nm: float = parameter(
-        250.0,
+        200.0,
         "radius of the ball that closes the silicon into particles",
         unit="nm",
-        source="inferred (the widest pores of level-cut np-Si with a 400 nm mean chord hold a ball of about 220 nm)",
+        source="inferred (half the stated mean pore; wider balls fill gaps between particles)",
         ge=0.0,
         le=1e7,
     )

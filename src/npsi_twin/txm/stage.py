@@ -24,9 +24,9 @@ class StageRecipe(Recipe):
     """How the sample is turned."""
 
     views: int = parameter(
-        601,
+        1201,
         "number of projections",
-        source="assumed: half of the 1201 stated by Zhao et al. 2018, to suit a quick crop",
+        source="stated (Zhao et al. 2018, section 2.4)",
         ge=1,
         le=100_000,
     )
