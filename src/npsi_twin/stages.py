@@ -236,12 +236,11 @@ def measure_run(run: RunFolder, specification: Specification) -> None:
     """Measure truth and recovered volume with the same call and write both."""
     recipe = specification.measurement
     with run.stage("measure", MEASUREMENTS, MEASURED_MAPS):
-        measured = {
-            "recovered": measure(read_volume(run.path / SEGMENTATION), read_volume(run.path / RECONSTRUCTION), recipe)
-        }
         truth = _truth(run.path)
-        if truth is not None:
-            measured["truth"] = measure(*truth, recipe)
+        measured = {} if truth is None else {"truth": measure(*truth, recipe)}
+        measured["recovered"] = measure(
+            read_volume(run.path / SEGMENTATION), read_volume(run.path / RECONSTRUCTION), recipe
+        )
         with written_whole(run.path / MEASURED_MAPS) as path:
             write_measurements(path, measured)
         write_text_whole(

@@ -58,8 +58,8 @@ def _scale_bar(axes: Axes, pixel_nm: float | None, columns: int, rows: int) -> N
     length_px = length_um * 1000 / pixel_nm
     left, bottom = 0.05 * columns, 0.95 * rows
     # White with a dark rim, to be read on flat fields and on air alike.
-    rim = [withStroke(linewidth=2, foreground="black")]
-    bar = [withStroke(linewidth=5, foreground="black")]
+    rim = [withStroke(linewidth=1.2, foreground="black")]
+    bar = [withStroke(linewidth=4, foreground="black")]
     ends = [left, left + length_px]
     axes.plot(ends, [bottom, bottom], color="white", linewidth=3, solid_capstyle="butt", path_effects=bar)
     axes.text(left, bottom - 0.03 * rows, f"{length_um:g} µm", color="white", va="bottom", fontsize=8, path_effects=rim)
@@ -183,7 +183,9 @@ def draw_thickness(
     axes = figure.subplots(1, len(maps_um) + 1)
     known = np.concatenate([values[np.isfinite(values)] for values in maps_um.values()])
     top = float(np.percentile(known, 99.9)) if known.size else 1.0
-    bins = np.linspace(0, max(top, 0.1), 50)
+    # Heights come in steps of a voxel: bins of whole voxels, or the histogram shows beats.
+    width = max(1, round(top * 1000 / pixel_nm / 40)) * pixel_nm / 1000
+    bins = (np.arange(int(top / width) + 2) - 0.5) * width
     for axis, (name, values) in zip(axes, maps_um.items(), strict=False):
         image = axis.imshow(values, cmap="viridis", vmin=0, vmax=top)
         _bare(axis, f"{name.capitalize()}: height of silicon above the foil")
@@ -209,6 +211,7 @@ def draw_profile(path: Path, *, curves: Sequence[Curve], published: tuple[str, f
         axes.axhline(published[1], color="0.5", linestyle="--", linewidth=1, label=published[0])
     axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
     axes.set_ylim(-0.05, 0.5)
+    axes.set_xlim(left=-0.5)
     axes.set_xlabel("distance to the local foil surface, µm")
     axes.set_ylabel("normalised attenuation (foil 1, air 0)")
     axes.legend(frameon=False, fontsize=8)

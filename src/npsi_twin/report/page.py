@@ -42,8 +42,7 @@ def write_page(
     *,
     title: str,
     summary: Sequence[str],
-    pictures: Sequence[Picture],
-    tables: Sequence[Table],
+    sections: Sequence[Picture | Table],
     provenance: Mapping[str, str],
 ) -> None:
     """Write the page.
@@ -56,8 +55,8 @@ def write_page(
         Heading.
     summary
         Paragraphs that tell what was made and what came out.
-    pictures, tables
-        What to show, in order.
+    sections
+        Pictures and tables, in order.
     provenance
         Name -> text: seed, versions, backends, hashes.
     """
@@ -65,5 +64,5 @@ def write_page(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
-    text = template.render(title=title, summary=summary, pictures=pictures, tables=tables, provenance=provenance)
+    text = template.render(title=title, summary=summary, sections=sections, provenance=provenance)
     path.write_text(text, encoding="utf-8")

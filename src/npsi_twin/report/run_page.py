@@ -40,6 +40,13 @@ def _with_spread(value: float | None, spread: float | None) -> str:
     return _number(value) if spread is None else f"{_number(value)} ± {_number(spread, 2)}"
 
 
+def _name(quantity: str) -> str:
+    """Return a quantity's name without its unit, which has a column of its own."""
+    for unit in ("_per_um", "_um", "_nm"):
+        quantity = quantity.removesuffix(unit)
+    return quantity.replace("_", " ")
+
+
 def _figures(folder: Path) -> Path:
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
@@ -111,23 +118,25 @@ def write_run_page(
         What ``run.json`` holds: seed, versions, hashes, what each stage found.
     """
     scan_file = open_scan(folder / "scan.h5")
-    pictures = [
-        *_slice_pictures(folder, scan_file.beam.pixel_nm),
-        _scan_picture(folder, scan_file),
+    slices, section = _slice_pictures(folder, scan_file.beam.pixel_nm)
+    sections: list[Picture | Table] = [
+        slices,
+        *_tables(comparison),
         *_measurement_pictures(folder, measured, scan_file.beam.pixel_nm),
+        section,
+        _scan_picture(folder, scan_file),
     ]
     with written_whole(folder / "report.html") as path:
         write_page(
             path,
             title=f"npsi-twin: {specification.name}",
             summary=_summary(specification, comparison),
-            pictures=pictures,
-            tables=_tables(comparison),
+            sections=sections,
             provenance=_provenance(specification, state),
         )
 
 
-def _slice_pictures(folder: Path, pixel_nm: float) -> list[Picture]:
+def _slice_pictures(folder: Path, pixel_nm: float) -> tuple[Picture, Picture]:
     figures = _figures(folder)
     truth, reconstruction, segmentation = (
         folder / name for name in ("truth.h5", "reconstruction.h5", "segmentation.h5")
@@ -150,7 +159,7 @@ def _slice_pictures(folder: Path, pixel_nm: float) -> list[Picture]:
         pixel_nm=pixel_nm,
         height_nm=SECTION_HEIGHT_NM,
     )
-    return [
+    return (
         Picture(
             figures / "slices.png",
             f"Slice {middle}: truth, reconstruction, segmentation, difference",
@@ -162,7 +171,7 @@ def _slice_pictures(folder: Path, pixel_nm: float) -> list[Picture]:
             "Section parallel to the foil",
             "At the height above the top of the foil of the pseudo cross-sections in the paper's Fig. 4.",
         ),
-    ]
+    )
 
 
 def _measurement_pictures(folder: Path, measured: Mapping[str, Measurements], pixel_nm: float) -> list[Picture]:
@@ -242,8 +251,7 @@ def write_reconstruction_page(folder: Path, *, scan_file: ScanFile, state: Mappi
             page,
             title=f"Reconstruction of {scan_file.path.name}",
             summary=summary,
-            pictures=pictures,
-            tables=[],
+            sections=pictures,
             provenance=provenance,
         )
 
@@ -297,13 +305,13 @@ def _summary(specification: Specification, comparison: Mapping[str, Any]) -> lis
 def _tables(comparison: Mapping[str, Any]) -> list[Table]:
     rows = [
         (
-            row["quantity"].replace("_", " "),
-            row["unit"],
+            _name(row["quantity"]),
+            row["unit"].replace("um", "µm"),
             _with_spread(row["truth"], row["truth_spread"]),
             _with_spread(row["recovered"], row["recovered_spread"]),
-            _number(row["bias"], 2),
+            _number(row["bias"], 3),
             str(row["n"]),
-            row["published"],
+            row["published"].replace("+-", "±").replace(" um", " µm"),
             row["verdict"] if row["published"] else "",
             row["note"],
         )

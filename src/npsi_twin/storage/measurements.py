@@ -49,7 +49,7 @@ def read_measurements(path: Path) -> dict[str, Measurements]:
     """
     try:
         with h5py.File(path, "r") as file:
-            return {name: _read(group) for name, group in file.items()}
+            return {name: _read(group) for name, group in file.items()}  # in the order of writing
     except (OSError, KeyError, AttributeError) as error:
         raise DataError(f"{path}: holds no measurements ({error}). Run `npsi-twin measure` first.") from None
 
