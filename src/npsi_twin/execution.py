@@ -72,8 +72,17 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_THREADS = "NPSI_TWIN_THREADS"
+
+
+def threads() -> int:
+    """Return how many threads this process should use: all processors, or its share in a worker."""
+    return int(os.environ.get(_THREADS, available_cpus()))
+
+
 def _limit_threads(threads: int) -> None:
-    # Set before numba, finufft and BLAS are imported in the worker: they read these once.
+    os.environ[_THREADS] = str(threads)
+    # Set before numba and BLAS are imported in the worker: they read these once.
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
 
@@ -119,9 +128,9 @@ def map_slabs(
             progress(stage, done, len(tasks))
             yield result
         return
-    threads = max(1, available_cpus() // workers)
+    share = max(1, available_cpus() // workers)
     with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_limit_threads, initargs=(threads,)
+        workers, mp_context=get_context("spawn"), initializer=_limit_threads, initargs=(share,)
     ) as pool:
         waiting: deque[Future[Result]] = deque()
         remaining = iter(tasks)

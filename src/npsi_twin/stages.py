@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 from npsi_twin.comparison.agreement import compare
@@ -20,7 +21,7 @@ from npsi_twin.cycling.ageing import age
 from npsi_twin.electrode.build import build_electrode
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.electrode.voxelise import voxelise
-from npsi_twin.execution import Progress, RunFolder, map_slabs, slabs, write_text_whole, written_whole
+from npsi_twin.execution import Progress, RunFolder, map_slabs, slabs, threads, write_text_whole, written_whole
 from npsi_twin.morphology.measure import measure
 from npsi_twin.morphology.segmentation import segment
 from npsi_twin.projectors.choice import ProjectorName
@@ -126,14 +127,18 @@ def fine_parts(grid: VoxelGrid, rows: range) -> list[range]:
 def _exposed_rows(
     electrode: Electrode, microscope: MicroscopeRecipe, seeds: Seeds, projector: ProjectorName, rows: range
 ) -> Exposure:
-    grid = simulation_grid(microscope)
-    parts, taken = [], ""
+    grid, fine = simulation_grid(microscope), simulation_rows(microscope, rows)
+    line_integrals = np.empty((len(fine), microscope.stage.views, grid.shape[2]), np.float32)
+    taken = ""
     # A few fine slices at a time: their composition is an order of magnitude larger than their line integrals.
-    for part in fine_parts(grid, simulation_rows(microscope, rows)):
+    for part in fine_parts(grid, fine):
         attenuation_per_um = contrast(voxelise(electrode, grid, part), microscope.energy_kev)
-        line_integrals, taken = project(attenuation_per_um, microscope, seeds=seeds, projector=projector)
-        parts.append(line_integrals)
-    return expose(np.concatenate(parts), microscope, rows, seeds=seeds, projector=taken)
+        where = slice(part.start - fine.start, part.stop - fine.start)
+        line_integrals[where], taken = project(
+            attenuation_per_um, microscope, seeds=seeds, projector=projector, threads=threads()
+        )
+    with scipy.fft.set_workers(threads()):
+        return expose(line_integrals, microscope, rows, seeds=seeds, projector=taken)
 
 
 def scan(
@@ -164,7 +169,7 @@ def scan(
 
 
 def _reconstructed_rows(scan_file: ScanFile, recipe: ReconstructionRecipe, plan: Plan, rows: range) -> Reconstruction:
-    return reconstruct(scan_file.read(rows), recipe, plan=plan)
+    return reconstruct(scan_file.read(rows), recipe, plan=plan, threads=threads())
 
 
 def plan_reconstruction_of(scan_file: ScanFile, recipe: ReconstructionRecipe, progress: Progress) -> Plan:

@@ -16,6 +16,7 @@ def block():
 
 @pytest.fixture(scope="session")
 def needle():
-    """A needle of 5 um diameter and 3 um length."""
-    recipe = ElectrodeRecipe(specimen=SpecimenRecipe(width_um=5.0, length_um=3.0))
+    """A needle of 5 um diameter and 3 um length, 400 nm across and 300 nm below the rotation axis."""
+    specimen = SpecimenRecipe(width_um=5.0, length_um=3.0, needle_offset_across_um=0.4, needle_offset_height_um=-0.3)
+    recipe = ElectrodeRecipe(specimen=specimen)
     return build_electrode(recipe, seeds=Seeds(12))

@@ -26,7 +26,7 @@ SMALL = ElectrodeRecipe.model_validate(
         "layer": {"smallest_height_um": 2.0},
         "slurry": {"contrast": 0.6, "least_fraction": 0.2, "most_fraction": 0.6},
         "bismuth": {"envelope_fraction": 0.01},
-        "specimen": {"width_um": 3.0, "length_um": 2.0},
+        "specimen": {"width_um": 3.0, "length_um": 2.0, "needle_offset_across_um": 0.2, "needle_offset_height_um": 0.1},
     }
 )
 GRID = VoxelGrid((20, 60, 50), 100.0)
@@ -103,6 +103,8 @@ def test_solids_follow_the_slurry(block):
     ({"bismuth": {"envelope_fraction": 0.05, "bead_diameter_nm": 500.0}}, "beads"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused_in_physical_words(change, words):
-    recipe = ElectrodeRecipe.model_validate({"specimen": {"width_um": 3.0, "length_um": 2.0}, **change})
+    recipe = ElectrodeRecipe.model_validate(
+        {"specimen": {"shape": "block", "width_um": 3.0, "length_um": 2.0}, **change}
+    )
     with pytest.raises(ParameterError, match=words):
         build_electrode(recipe, seeds=Seeds(3))

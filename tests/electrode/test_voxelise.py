@@ -85,7 +85,7 @@ def test_volumes_converge_with_the_voxel(block):
 def test_outside_a_needle_there_is_nothing(needle):
     grid = VoxelGrid((20, 120, 120), 50.0)
     found = voxelise(needle, grid, range(20))
-    radius = np.hypot(grid.height_nm[:, None], grid.across_nm)
+    radius = np.hypot(grid.height_nm[:, None] + 300, grid.across_nm - 400)
     assert (found.void_fraction[:, radius > 2550] == 1).all()
     assert (found.particle_id[:, radius > 2550] == 0).all()
     foil = (radius < 2400) & (grid.height_nm[:, None] < -500)
@@ -136,7 +136,8 @@ def test_grids_beyond_the_scene_are_refused(block):
 
 
 def test_specimen_grid_holds_the_specimen(needle, block):
-    assert specimen_grid(needle, 25.0) == VoxelGrid((120, 200, 200), 25.0)
+    # The axis stays at the centre: 2 x (2500 + 500) nm for a needle whose axis stands 500 nm beside it.
+    assert specimen_grid(needle, 25.0) == VoxelGrid((120, 240, 240), 25.0)
     grid = specimen_grid(block, 33.0)
     assert grid.voxel_nm <= 33.0
     assert grid.shape[0] * grid.voxel_nm == pytest.approx(4000.0)

@@ -55,7 +55,7 @@ def made_porosity(scene, grid):
 
 
 def field_statistics(seed):
-    """Return porosity, mean and sd of the heights of all solids and of the silicon, and the solids' ratio of one field."""
+    """Return one field's porosity, mean and sd of the tops of all solids and of silicon, solids' ratio and outline."""
     scene = block(20.0, 20.0, seed)
     grid = specimen_grid(scene, 50.0)
     heights = [solid_heights(slab, scene, grid) for slab in slabs(scene, grid)]
@@ -64,10 +64,9 @@ def field_statistics(seed):
     mean = totals(scene, grid)
     ratio = mean[2] / mean[1] / ElectrodeRecipe().slurry.carbon_binder_per_silicon
     layer = np.nanmean(scene.layer.on_rows(grid.along_nm, grid.across_nm, 50.0)) / 1e3
-    return (
-        100 * made_porosity(scene, grid), np.nanmean(solids), np.nanstd(solids), np.nanmean(silicon), np.nanstd(silicon),
-        ratio, layer,
-    )  # fmt: skip
+    porosity = 100 * made_porosity(scene, grid)
+    tops = (np.nanmean(solids), np.nanstd(solids), np.nanmean(silicon), np.nanstd(silicon))
+    return porosity, *tops, ratio, layer
 
 
 def over_fields():
@@ -89,7 +88,8 @@ def over_fields():
         ),
         row(
             "standard deviation of the local height of all solids", "0.5 um +- 20 % on average",
-            f"{sd.mean():.3f} um; between fields +- {sd.std(ddof=1):.3f} um (sd)", bool(abs(sd.mean() / 0.5 - 1) <= 0.2),
+            f"{sd.mean():.3f} um; between fields +- {sd.std(ddof=1):.3f} um (sd)",
+            bool(abs(sd.mean() / 0.5 - 1) <= 0.2),
         ),
         row(
             "height of the layer's outline (pores at the top closed)", "-",
@@ -219,12 +219,13 @@ def slabs_and_speed():
 
 
 def picture():
-    scene = block(12.0, 2.0, 1)
-    grid = VoxelGrid((1, 200, 480), 25.0)
+    specimen = {"shape": "block", "width_um": 12.0, "length_um": 2.0, "foil_surface_height_um": -1.5}
+    scene = build_electrode(ElectrodeRecipe.model_validate({"specimen": specimen}), seeds=Seeds(1))
+    grid = VoxelGrid((1, 160, 480), 25.0)
     truth = voxelise(scene, grid, range(1))
     shades = truth.silicon_fraction + 2 * truth.current_collector_fraction + 0.12 * truth.carbon_binder_fraction
-    figure, axes = plt.subplots(figsize=(9, 3.9), layout="constrained")
-    half_um = (6.0, 2.5)
+    figure, axes = plt.subplots(figsize=(9, 3.4), layout="constrained")
+    half_um = (6.0, 2.0)
     axes.imshow(shades[0], cmap="gray", vmax=1.6, extent=(-half_um[0], half_um[0], -half_um[1], half_um[1]))
     axes.set(xlabel="across / um", ylabel="height above the rotation axis / um")
     figure.savefig(HERE / "slice.png", dpi=110)

@@ -7,8 +7,7 @@ paper does not state it). `ageing` turns a pristine scene into the scene of a co
 
 References
 ----------
-C. Zhao et al., "Three-dimensional morphological study of np-Si anodes", Nano Energy 52 (2018) 381-390,
-doi:10.1016/j.nanoen.2018.07.071.
+C. Zhao et al., Nano Energy 52 (2018) 381-390.
 """
 
 from dataclasses import dataclass

@@ -20,7 +20,7 @@ from npsi_twin.seeds import Seeds
 
 
 class ElectrodeRecipe(Recipe):
-    """A pristine electrode after Zhao et al., Nano Energy 52 (2018) 381, doi:10.1016/j.nanoen.2018.07.071."""
+    """A pristine electrode after Zhao et al., Nano Energy 52 (2018) 381-390."""
 
     silicon: SiliconRecipe = parameter(SiliconRecipe(), "pore network inside the particles")
     powder: PowderRecipe = parameter(PowderRecipe(), "sizes, shapes and packing of the particles")

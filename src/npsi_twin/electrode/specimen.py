@@ -23,7 +23,7 @@ class SpecimenRecipe(Recipe):
 
     shape: Literal["needle", "block"] = parameter(
         "needle",
-        "needle: a cylinder along the rotation axis; block: two flat sides, no cut",
+        "needle: a cylinder along the rotation axis; block: two flat sides",
         source="Zhao 2018, section 2.3: stated",
     )
     width_um: float = parameter(
@@ -36,7 +36,6 @@ class SpecimenRecipe(Recipe):
     foil_surface_height_um: float = parameter(
         0.0, "mean height of the foil's surface above the rotation axis", unit="um", source="assumed", ge=-100, le=100
     )
-
     needle_offset_across_um: float = parameter(
         0.9,
         "distance of the needle's axis from the rotation axis across the electrode",

@@ -5,8 +5,7 @@ every voxel holds shares of foil, particle envelopes, the carbon-binder domain (
 open space; an envelope's share holds silicon, bismuth and pore, the domain's share holds solids in the local
 proportion. Where two claims meet, the foil goes before particles and particles before the domain. Shares are partial
 volumes (see `particle_lattice`); voxels above a twelfth of the pore network's wavelength are sub-sampled, so that
-unresolved np-Si has the right mean. Volumes
-converge at third order in the voxel.
+unresolved np-Si has the right mean. Volumes converge at third order in the voxel.
 
 Rows are independent: a slab has the same bits alone as in the whole volume, for any number of threads.
 """

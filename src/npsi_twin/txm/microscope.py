@@ -175,7 +175,12 @@ def simulation_rows(microscope: MicroscopeRecipe, rows: range) -> range:
 
 
 def project(
-    attenuation_per_um: FloatArray, microscope: MicroscopeRecipe, *, seeds: Seeds, projector: ProjectorName = "auto"
+    attenuation_per_um: FloatArray,
+    microscope: MicroscopeRecipe,
+    *,
+    seeds: Seeds,
+    projector: ProjectorName = "auto",
+    threads: int | None = None,
 ) -> tuple[FloatArray, str]:
     """Project fine rows along the true views.
 
@@ -189,6 +194,8 @@ def project(
         Root of the random numbers (stage).
     projector
         Name of a projector, or ``"auto"``.
+    threads
+        Threads to use; all when None. The result does not depend on them.
 
     Returns
     -------
@@ -203,7 +210,7 @@ def project(
     _check_slab(attenuation_per_um, microscope)
     truth = stage_truth(microscope, seeds=seeds)
     beam = _beam(microscope, truth).refined(microscope.supersampling)
-    chosen = choose_projector(projector, beam, attenuation_per_um.shape[-1])
+    chosen = choose_projector(projector, beam, attenuation_per_um.shape[-1], threads=threads)
     return chosen.forward(attenuation_per_um), chosen.name
 
 
