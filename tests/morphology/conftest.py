@@ -87,4 +87,3 @@ def needle() -> Needle:
 @pytest.fixture(scope="session")
 def gaussian_field():
     return shell_field
-

@@ -48,7 +48,9 @@ def test_explain_names_units_sources_and_mechanisms():
 
 
 def test_plan_predicts_before_anything_runs(tmp_path):
-    small, large = (json.loads(call("plan", "--preset", name, "--json", cwd=tmp_path)[0]) for name in ("tiny", "zhao2018"))
+    small, large = (
+        json.loads(call("plan", "--preset", name, "--json", cwd=tmp_path)[0]) for name in ("tiny", "zhao2018")
+    )
     for key in ("seconds", "memory_bytes", "disk_bytes"):
         assert 0 < small["total"][key] < large["total"][key]
     # The volume alone: 2048 x 2448^2 voxels of 4 bytes.
@@ -129,9 +131,7 @@ def test_any_label_volume_is_measured(tmp_path):
     labels = np.zeros((20, 20, 20), np.uint8)
     labels[:, :, ::4] = 7
     np.savez(tmp_path / "labels.npz", im=labels)
-    out, _ = call(
-        "measure", tmp_path / "labels.npz", "--voxel-nm", "100", "--labels", "0=void,7=silicon", "--json"
-    )
+    out, _ = call("measure", tmp_path / "labels.npz", "--voxel-nm", "100", "--labels", "0=void,7=silicon", "--json")
     found = json.loads(out)["quantities"]
     assert found["porosity_layer"]["value"] == pytest.approx(0.75)
     assert found["thickness_silicon_um"]["value"] is None

@@ -1,4 +1,4 @@
-"""The whole road on the smallest specimen: what is written, that it repeats, and that the stages can be walked alone."""
+"""The whole road on the smallest specimen: what is written, that it repeats, that its stages can be walked alone."""
 
 import csv
 import json
