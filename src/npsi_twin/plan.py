@@ -14,10 +14,12 @@ from typing import Any
 from npsi_twin.errors import ResourceError
 from npsi_twin.execution import ExecutionRecipe, available_cpus
 from npsi_twin.specification import Specification
+from npsi_twin.stages import fine_parts
 from npsi_twin.storage.dataexchange import ScanFile
 
 _REFERENCE_CPUS = 2
 _PROCESS_BYTES = 350e6  # interpreter with numpy, scipy, numba and finufft
+_BLUR_BYTES = 250e6  # transforms of the blur, a few views at a time
 
 # Seconds on the reference machine for one of what is counted.
 _S_PER_TRUE_VOXEL = 60e-9  # voxelise, attenuation, compress, write
@@ -110,6 +112,7 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
     fine_slab = (slab + 2 * microscope.halo_rows) * n
     fine_rows = fine_slab * rows / slab
     fine_voxels, fine_samples = fine_rows * (columns * n) ** 2, fine_rows * views * columns * n
+    part_voxels = len(fine_parts(simulation_grid(microscope), range(fine_slab))[0]) * (columns * n) ** 2
     speed = _REFERENCE_CPUS / available_cpus()
     build = StageCost(
         "build",
@@ -120,11 +123,11 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
     scan = StageCost(
         "scan",
         speed * (fine_voxels * _S_PER_FINE_VOXEL + fine_samples * _S_PER_POLAR_SAMPLE + counts * _S_PER_COUNT),
-        _PROCESS_BYTES * workers + workers * (fine_slab * columns * n * (40 * columns * n + 12 * views)),
+        workers * (_PROCESS_BYTES + _BLUR_BYTES + 40 * part_voxels + 8.5 * fine_slab * columns * n * views),
         2 * counts,
     )
     reconstruct = _reconstruction_cost(rows, columns, views, slab, workers)
-    whole = _PROCESS_BYTES + 20 * voxels
+    whole = _PROCESS_BYTES + 32 * voxels
     return Costs(
         (
             build,

@@ -124,3 +124,13 @@ def test_import_is_light_and_quiet():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
     assert result.stderr == ""
+
+
+def test_the_names_a_user_needs_are_loaded_when_asked_for():
+    import npsi_twin
+
+    for name in npsi_twin.__all__:
+        assert getattr(npsi_twin, name).__module__.startswith("npsi_twin.")
+    assert "run_twin" in dir(npsi_twin)
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = npsi_twin.nonsense
