@@ -16,6 +16,7 @@ from npsi_twin.execution import ExecutionRecipe, available_cpus
 from npsi_twin.specification import Specification
 from npsi_twin.stages import fine_parts
 from npsi_twin.storage.dataexchange import ScanFile
+from npsi_twin.txm.microscope import simulation_grid
 
 _REFERENCE_CPUS = 2
 _PROCESS_BYTES = 350e6  # interpreter with numpy, scipy, numba and finufft
