@@ -5,6 +5,7 @@ or specification, 3 unusable data, 4 missing resources, 5 incomplete.
 """
 
 import json
+import signal
 import sys
 import time
 import warnings
@@ -68,6 +69,8 @@ _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
 
 def main() -> None:
     """Run the command line and turn the package's errors into messages and exit codes."""
+    # A terminated run leaves through the same doors as a failed one, so that it gives its folder free.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     warnings.showwarning = _show_warning
     warnings.filterwarnings("default", category=OutOfRangeWarning)
     try:

@@ -65,6 +65,10 @@ class Costs:
         """Size of all files."""
         return sum(stage.disk_bytes for stage in self.stages)
 
+    def only(self, stage: str) -> "Costs":
+        """Return the costs of one stage alone."""
+        return Costs([cost for cost in self.stages if cost.stage == stage], self.workers)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the costs for machines."""
         total = {"seconds": self.seconds, "memory_bytes": self.memory_bytes, "disk_bytes": self.disk_bytes}

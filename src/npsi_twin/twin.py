@@ -99,7 +99,7 @@ def build_run(
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Begin a run: make the electrode and write its truth."""
-    check_resources(plan_twin(specification, workers=workers), folder)
+    check_resources(plan_twin(specification, workers=workers).only("build"), folder)
     with open_run(folder, request=_request(specification), overwrite=overwrite) as run:
         _remember(run, specification)
         _do("build", run, specification, None, workers, progress)
@@ -118,11 +118,16 @@ def run_stage(folder: Path, name: str, *, workers: int = 1, progress: Progress =
 
     Raises
     ------
+    ParameterError
+        For any other name.
     DataError
         When the folder is no run or lacks the files that the stage reads.
     """
+    if name not in STAGES[1:]:
+        raise ParameterError(f"stage: got {name!r}; known are {', '.join(STAGES[1:])}.")
     read_state(folder)
     specification = load_specification(folder / SPECIFICATION)
+    check_resources(plan_twin(specification, workers=workers).only(name), folder)
     with open_run(folder, request=_request(specification), resume=True) as run:
         _do(name, run, specification, None, workers, progress)
         if all(stage in run.state["stages"] for stage in STAGES):
@@ -172,10 +177,8 @@ def _do(
             one_step(lambda: stages.measure_run(run, specification))
         case "compare":
             one_step(lambda: stages.compare_run(run))
-        case "report":
-            one_step(lambda: _report(run, specification))
         case _:
-            raise ParameterError(f"stage: got {name!r}; known are {', '.join(STAGES)}.")
+            one_step(lambda: _report(run, specification))
 
 
 def _report(run: RunFolder, specification: Specification) -> None:
