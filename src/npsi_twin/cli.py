@@ -160,6 +160,23 @@ def _print(result: dict[str, Any], as_json: bool, say: Callable[[dict[str, Any]]
     typer.echo(json.dumps(result, indent=2) if as_json else say(result))
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"npsi-twin {version('npsi-twin')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def init(
     out: Annotated[Path, typer.Argument(metavar="FILE", help="File to write.")] = Path("npsi-twin.toml"),

@@ -1,1 +1,1 @@
-"""report."""
+"""Pictures of a run and its self-contained page."""

@@ -1,1 +1,1 @@
-"""storage."""
+"""Files: Data Exchange scans, volumes, measurements."""

@@ -1,0 +1,36 @@
+"""The page: nothing from outside becomes markup, pictures travel inside, equal input gives equal bytes."""
+
+import numpy as np
+
+from npsi_twin.report.figures import Curve, draw_profile, draw_thickness
+from npsi_twin.report.page import Picture, Table, write_page
+
+
+def _page(folder, name):
+    draw_profile(folder / "a.png", curves=[Curve("truth", np.arange(3.0), np.arange(3.0) / 10)])
+    write_page(
+        folder / name,
+        title="<script>alert(1)</script>",
+        summary=["a & b"],
+        sections=[Picture(folder / "a.png", "P", "C"), Table("T", "N", ("h",), [("<b>",)])],
+        provenance={"sample": "<img src=x>"},
+    )
+    return (folder / name).read_text()
+
+
+def test_text_never_becomes_markup(tmp_path):
+    page = _page(tmp_path, "a.html")
+    assert "<script>" not in page
+    assert "<img src=x>" not in page
+    assert "<b>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_equal_pages_have_equal_bytes(tmp_path):
+    assert _page(tmp_path, "a.html") == _page(tmp_path, "b.html")
+
+
+def test_maps_without_any_value_are_drawn(tmp_path):
+    nothing = np.full((4, 5), np.nan)
+    draw_thickness(tmp_path / "t.png", maps_um={"truth": nothing, "recovered": nothing}, pixel_nm=50.0)
+    assert (tmp_path / "t.png").stat().st_size > 1000
