@@ -191,13 +191,16 @@ def draw_thickness(
         _bare(axis, f"{name.capitalize()}: height of silicon above the foil")
         _scale_bar(axis, pixel_nm, values.shape[1], values.shape[0])
         figure.colorbar(image, ax=axis, label="µm", shrink=0.8)
-        axes[-1].hist(values[np.isfinite(values)], bins=bins, density=True, histtype="step", linewidth=1.5, label=name)
+        heights = values[np.isfinite(values)]
+        if heights.size:
+            axes[-1].hist(heights, bins=bins, density=True, histtype="step", linewidth=1.5, label=name)
     if published_um is not None:
         mean, sd = published_um
         axes[-1].axvspan(mean - sd, mean + sd, color="0.85", label=f"published {mean:g} ± {sd:g} µm")
     axes[-1].set_xlabel("height, µm")
     axes[-1].set_ylabel("share of columns, 1/µm")
-    axes[-1].legend(frameon=False, fontsize=8)
+    if axes[-1].has_data():
+        axes[-1].legend(frameon=False, fontsize=8)
     _save(figure, path)
 
 
