@@ -77,12 +77,9 @@ def run_twin(
     with open_run(folder, request=_request(specification), resume=resume, overwrite=overwrite) as run:
         _remember(run, specification)
         electrode: Electrode | None = None
-        redo = False
         for name in STAGES:
-            # A stage after one that was done again works on new files, so it is done again too.
-            if not redo and run.has(name):
+            if run.has(name):
                 continue
-            redo = True
             if name in ("build", "scan") and electrode is None:
                 electrode = stages.make_electrode(specification)
             _do(name, run, specification, electrode, workers, progress)
@@ -143,6 +140,11 @@ def _do(
     workers: int,
     progress: Progress,
 ) -> None:
+    # What follows was made from files that are about to change.
+    for later in STAGES[STAGES.index(name) :]:
+        run.state["stages"].pop(later, None)
+    run.save()
+
     def made() -> Electrode:
         return electrode if electrode is not None else stages.make_electrode(specification)
 

@@ -130,6 +130,10 @@ def test_stages_alone_write_the_same_bytes(run, tiny, tmp_path):
     assert json.loads((folder / "run.json").read_text())["status"] == "complete"
     one, alone = _bytes(run), _bytes(folder)
     assert [name for name in one if one[name] != alone[name]] == []
+    run_stage(folder, "measure")
+    state = json.loads((folder / "run.json").read_text())
+    assert list(state["stages"]) == list(STAGES[:5])
+    assert state["status"] == "incomplete"
 
 
 def test_resume_redoes_only_what_is_damaged_and_what_follows(tiny, run, tmp_path):
