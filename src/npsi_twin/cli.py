@@ -45,7 +45,9 @@ app = typer.Typer(
 SpecificationFile = Annotated[
     Path | None, typer.Argument(metavar="[SPEC]", help="TOML specification; the preset when left out.")
 ]
-Preset = Annotated[str, typer.Option(help="Specification shipped by name: demo, tiny, zhao2018.")]
+Preset = Annotated[
+    str | None, typer.Option(help="Specification shipped by name: demo (when none is given), tiny, zhao2018.")
+]
 Out = Annotated[Path, typer.Option(help="Folder of the run.")]
 Workers = Annotated[int, typer.Option(min=1, help="Worker processes; the results are the same for any number.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Root of every random number, instead of the specification's.")]
@@ -54,6 +56,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew in a fo
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")]
 RunPath = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")]
 
+_OWN_LABELS = "0=void,1=silicon,2=carbon_binder,3=current_collector,4=sei,5=unresolved_silicon"
 _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (ParameterError, 2),
     (IncompatibleError, 2),
@@ -71,22 +74,27 @@ def main() -> None:
     """Run the command line and turn the package's errors into messages and exit codes."""
     # A terminated run leaves through the same doors as a failed one, so that it gives its folder free.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, _interrupted)
     warnings.showwarning = _show_warning
     warnings.filterwarnings("default", category=OutOfRangeWarning)
     try:
         app()
-    except KeyboardInterrupt:
-        typer.echo("npsi-twin: stopped; go on with --resume.", err=True)
-        sys.exit(130)
     except Exception as error:
         code = next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), None)
         if code is None:
             raise
         message = str(error) or type(error).__name__
+        if type(error).__module__ == "builtins" and isinstance(error, OSError) and error.filename:
+            message = f"{error.filename}: {error.strerror}. Give another path, or make this one writable."
         if "--json" in sys.argv:
             typer.echo(json.dumps({"error": type(error).__name__, "message": message, "exit_code": code}))
         typer.echo(f"npsi-twin: {message}", err=True)
         sys.exit(code)
+
+
+def _interrupted(*_: object) -> None:
+    typer.echo("npsi-twin: stopped. A run goes on with --resume.", err=True)
+    sys.exit(130)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
@@ -149,10 +157,12 @@ def _progress() -> Iterator["Progress"]:
         yield tell
 
 
-def _specification(path: Path | None, preset: str, seed: int | None) -> "Specification":
+def _specification(path: Path | None, preset: str | None, seed: int | None) -> "Specification":
     from npsi_twin.specification import load_specification, preset_specification
 
-    specification = preset_specification(preset) if path is None else load_specification(path)
+    if path is not None and preset is not None:
+        raise ParameterError(f"got both the specification {path} and --preset {preset}; give one of them.")
+    specification = preset_specification(preset or "demo") if path is None else load_specification(path)
     return specification if seed is None else specification.model_copy(update={"seed": seed})
 
 
@@ -180,7 +190,7 @@ def _options(
 @app.command()
 def init(
     out: Annotated[Path, typer.Argument(metavar="FILE", help="File to write.")] = Path("npsi-twin.toml"),
-    preset: Preset = "demo",
+    preset: Preset = None,
 ) -> None:
     """Write a commented specification to begin from.
 
@@ -188,7 +198,7 @@ def init(
     """
     from npsi_twin.specification import preset_specification, to_toml
 
-    text = to_toml(preset_specification(preset))
+    text = to_toml(preset_specification(preset or "demo"))
     try:
         with out.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -198,7 +208,7 @@ def init(
 
 
 @app.command()
-def explain(spec: SpecificationFile = None, preset: Preset = "demo", seed: Seed = None, as_json: Json = False) -> None:
+def explain(spec: SpecificationFile = None, preset: Preset = None, seed: Seed = None, as_json: Json = False) -> None:
     """Print the resolved specification with units and sources, and the mechanisms in order.
 
     Example: npsi-twin explain study.toml
@@ -214,12 +224,13 @@ def explain(spec: SpecificationFile = None, preset: Preset = "demo", seed: Seed 
         typer.echo(json.dumps({"values": values, "mechanisms": mechanisms}, indent=2))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("field", "value", "unit", "what it is", "source", box=None, pad_edge=False)
     for leaf in leaves:
         value = "found from the data" if leaf.value is None else str(leaf.value)
-        table.add_row(leaf.path, value, leaf.unit, leaf.description, leaf.source)
+        table.add_row(*(escape(text) for text in (leaf.path, value, leaf.unit, leaf.description, leaf.source)))
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table)
     console.print("\nMechanisms, in the order in which they act:")
@@ -230,7 +241,7 @@ def explain(spec: SpecificationFile = None, preset: Preset = "demo", seed: Seed 
 @app.command()
 def plan(
     spec: SpecificationFile = None,
-    preset: Preset = "demo",
+    preset: Preset = None,
     workers: Workers = 1,
     as_json: Json = False,
 ) -> None:
@@ -248,7 +259,7 @@ def plan(
 def run(
     spec: SpecificationFile = None,
     out: Out = Path("runs/twin"),
-    preset: Preset = "demo",
+    preset: Preset = None,
     workers: Workers = 1,
     seed: Seed = None,
     resume: Resume = False,
@@ -277,7 +288,7 @@ def run(
 def build(
     spec: SpecificationFile = None,
     out: Out = Path("runs/twin"),
-    preset: Preset = "demo",
+    preset: Preset = None,
     workers: Workers = 1,
     seed: Seed = None,
     overwrite: Overwrite = False,
@@ -293,6 +304,16 @@ def build(
         specification = _specification(spec, preset, seed)
         result = build_run(specification, out, workers=workers, overwrite=overwrite, progress=progress)
     _print(result, as_json, lambda _: f"Wrote {out / 'truth.h5'}. Next: npsi-twin scan {out}")
+
+
+def _only_for_files(folder: Path, **options: object) -> None:
+    """Refuse options that a run folder's own specification answers already."""
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value not in (None, False)]
+    if given:
+        raise ParameterError(
+            f"{folder}: is a run folder, whose specification.toml decides; {', '.join(given)} is for single files. "
+            "Change the specification and run again, or give the file itself."
+        )
 
 
 def _stage(folder: Path, name: str, workers: int, as_json: bool, written: str, following: str) -> None:
@@ -346,6 +367,19 @@ def reconstruct(
     Example: npsi-twin reconstruct tooth.h5 --out runs/tooth
     """
     if path.is_dir():
+        _only_for_files(
+            path,
+            out=out,
+            spec=spec,
+            algorithm=algorithm,
+            route=route,
+            axis_px=axis_px,
+            pixel_nm=pixel_nm,
+            theta_unit=theta_unit,
+            assume_normalised=assume_normalised,
+            resume=resume,
+            overwrite=overwrite,
+        )
         _stage(path, "reconstruct", workers, as_json, "reconstruction.h5", f" Next: npsi-twin segment {path}")
         return
     if out is None:
@@ -357,7 +391,7 @@ def reconstruct(
         result = reconstruct_file(
             path,
             out,
-            specification=None if spec is None else _specification(spec, "", None),
+            specification=None if spec is None else _specification(spec, None, None),
             changes={name: value for name, value in changes.items() if value is not None},
             pixel_nm=pixel_nm,
             theta_unit=theta_unit,
@@ -392,6 +426,7 @@ def segment(
     Example: npsi-twin segment runs/study
     """
     if path.is_dir():
+        _only_for_files(path, out=out, dataset=dataset, voxel_nm=voxel_nm)
         _stage(path, "segment", 1, as_json, "segmentation.h5", f" Next: npsi-twin measure {path}")
         return
     if out is None:
@@ -406,8 +441,9 @@ def segment(
 def measure(
     path: Annotated[Path, typer.Argument(metavar="DIR|VOLUME", help="Folder of a run, or any label volume.")],
     labels: Annotated[
-        str, typer.Option(help="Meaning of the labels of a VOLUME, e.g. '0=void,1=silicon,3=current_collector'.")
-    ] = "0=void,1=silicon,2=carbon_binder,3=current_collector,4=sei,5=unresolved_silicon",
+        str | None,
+        typer.Option(help="Meaning of the labels of a VOLUME, e.g. '0=void,1=silicon'."),
+    ] = None,
     dataset: VolumeName = None,
     voxel_nm: VoxelNm = None,
     closing_radius_nm: Annotated[
@@ -420,11 +456,14 @@ def measure(
     Example: npsi-twin measure berea.npz --voxel-nm 5345 --labels 0=silicon,1=void
     """
     if path.is_dir():
+        _only_for_files(path, labels=labels, dataset=dataset, voxel_nm=voxel_nm, closing_radius_nm=closing_radius_nm)
         _stage(path, "measure", 1, as_json, "measurements.csv", f" Next: npsi-twin compare {path}")
         return
     from npsi_twin.twin import measure_file
 
-    result = measure_file(path, labels=labels, dataset=dataset, voxel_nm=voxel_nm, closing_radius_nm=closing_radius_nm)
+    result = measure_file(
+        path, labels=labels or _OWN_LABELS, dataset=dataset, voxel_nm=voxel_nm, closing_radius_nm=closing_radius_nm
+    )
     _print(result, as_json, _measured_text)
 
 

@@ -9,6 +9,7 @@ is.
 import json
 import os
 import platform
+import signal
 import socket
 import sys
 import tempfile
@@ -81,6 +82,8 @@ def threads() -> int:
 
 
 def _limit_threads(threads: int) -> None:
+    # Ctrl-C reaches the whole group of processes; the parent alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ[_THREADS] = str(threads)
     # Set before numba and BLAS are imported in the worker: they read these once.
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -233,16 +236,53 @@ class RunFolder:
             for name, digest in entry["files"].items()
         )
 
+    def set_aside(self, stage: str) -> list[str]:
+        """Rename files of a stage that differ from what it wrote, so that they are not lost when it is done again."""
+        renamed = []
+        for name, digest in self.state["stages"].get(stage, {}).get("files", {}).items():
+            path = self.path / name
+            if path.is_file() and file_sha256(path) != digest:
+                free = (path.with_name(f"{name}.aside-{number}") for number in range(1, 1_000_000))
+                target = next(candidate for candidate in free if not candidate.exists())
+                path.rename(target)
+                renamed.append(target.name)
+        return renamed
+
     @contextmanager
-    def stage(self, name: str, *files: str) -> Iterator[dict[str, Any]]:
-        """Time a stage, then record its files with their hashes; yields a dict for facts worth keeping."""
+    def stage(self, name: str, *files: str, inputs: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+        """Time a stage, then record its files; yields a dict for facts worth keeping.
+
+        Parameters
+        ----------
+        name
+            Name of the stage.
+        *files
+            What it writes; recorded with hashes.
+        inputs
+            What it reads; recorded with hashes too, and as given by the user where no stage of this run wrote it so.
+
+        Raises
+        ------
+        DataError
+            When an input is not there.
+        """
+        read = {}
+        for file in inputs:
+            if not (self.path / file).is_file():
+                raise DataError(
+                    f"{self.path}: {name} reads {file}, which is not there. Do the stage that writes it first."
+                )
+            read[file] = file_sha256(self.path / file)
+        written = {file: digest for entry in self.state["stages"].values() for file, digest in entry["files"].items()}
         self.state["stages"].pop(name, None)
         facts: dict[str, Any] = {}
         start = time.perf_counter()
         yield facts
         seconds = round(time.perf_counter() - start, 3)
         hashes = {file: file_sha256(self.path / file) for file in files}
-        self.state["stages"][name] = {"seconds": seconds, "files": hashes, **facts}
+        own = [file for file, digest in read.items() if written.get(file) != digest]
+        record = {"seconds": seconds, "files": hashes, "inputs": read, "given_by_user": own, **facts}
+        self.state["stages"][name] = record
         self.save()
 
     def complete(self) -> None:
@@ -253,11 +293,20 @@ class RunFolder:
 
 def _in_use(folder: Path) -> ResourceError:
     owner = "an unknown process"
-    with suppress(OSError):
-        owner = (folder / LOCK).read_text(encoding="utf-8").strip() or owner
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        lock = json.loads((folder / LOCK).read_text(encoding="utf-8"))
+        owner = f"process {lock['process']} on {lock['host']} since {lock['since']}"
     return ResourceError(
         f"{folder}: in use by {owner}. Wait for it; if that process is gone, remove {LOCK} in the folder."
     )
+
+
+def _remove_stale_lock(folder: Path) -> None:
+    """Remove the lock of a process of this machine that is no longer there (killed, or lost to a power cut)."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        lock = json.loads((folder / LOCK).read_text(encoding="utf-8"))
+        if lock["host"] == socket.gethostname() and not Path(f"/proc/{int(lock['process'])}").exists():
+            (folder / LOCK).unlink()
 
 
 @contextmanager
@@ -268,8 +317,8 @@ def _locked(folder: Path) -> Iterator[None]:
     except FileExistsError:
         raise _in_use(folder) from None
     with os.fdopen(handle, "w", encoding="utf-8") as file:
-        started = time.strftime("%Y-%m-%d %H:%M:%S")
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {started}")
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        json.dump({"process": os.getpid(), "host": socket.gethostname(), "since": since}, file)
     try:
         yield
     finally:
@@ -291,9 +340,11 @@ def read_state(folder: Path) -> dict[str, Any]:
         state = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Run again with --overwrite.") from None
-    if not isinstance(state, dict) or not isinstance(state.get("stages"), dict):
-        raise DataError(f"{path}: not the state of a run. Run again with --overwrite.")
-    return state
+    if isinstance(state, dict) and isinstance(state.get("request"), dict) and isinstance(state.get("stages"), dict):
+        entries = state["stages"].values()
+        if all(isinstance(entry, dict) and isinstance(entry.get("files"), dict) for entry in entries):
+            return dict(state)
+    raise DataError(f"{path}: not the state of a run. Run again with --overwrite.")
 
 
 @contextmanager
@@ -316,7 +367,7 @@ def open_run(
     resume
         Go on with what is there.
     overwrite
-        Start anew; files of the old run are replaced only as the new ones are finished.
+        Start anew; what the old run wrote is removed, so that no file of it is taken for one of the new.
 
     Raises
     ------
@@ -327,6 +378,9 @@ def open_run(
     """
     if folder.exists() and not folder.is_dir():
         raise ResourceError(f"{folder}: is a file. Give a folder with --out.")
+    if resume and overwrite:
+        raise ParameterError("--resume goes on with a run, --overwrite starts it anew: give one of them.")
+    _remove_stale_lock(folder)
     present = folder.is_dir() and any(folder.iterdir())
     if present and (folder / LOCK).exists():
         raise _in_use(folder)
@@ -346,10 +400,25 @@ def open_run(
             run.state = read_state(folder)
             _same_request(folder, run.state.get("request", {}), request)
         else:
+            if present and overwrite:
+                _remove_written(folder)
             run.state = {"request": request, "stages": {}}
         run.state |= {"status": "incomplete", **host_facts(), "command": " ".join(sys.argv)}
         run.save()
         yield run
+
+
+def _remove_written(folder: Path) -> None:
+    """Remove what the stages of a run wrote; what the user put beside it stays."""
+    try:
+        stages = read_state(folder)["stages"]
+    except DataError:
+        return
+    for entry in stages.values():
+        for name in entry["files"]:
+            # Names come from a file that anybody may have edited: never leave the folder.
+            if Path(name).name == name:
+                (folder / name).unlink(missing_ok=True)
 
 
 def _same_request(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from npsi_twin.txm.microscope import MicroscopeRecipe, aps_32_id_c_2018, simulat
 
 Part = TypeVar("Part", bound=Recipe)
 
+PRESETS = ("demo", "tiny", "zhao2018", "zhao2018-7.11kev")
 _LARGEST_FILE_BYTES = 1_000_000
 
 
@@ -44,7 +45,7 @@ class Specification(Recipe):
     execution: ExecutionRecipe = ExecutionRecipe()
 
     @model_validator(mode="after")
-    def _specimen_covers_the_field(self) -> "Specification":
+    def _specimen_and_field_fit(self) -> "Specification":
         grid = simulation_grid(self.microscope)
         needed_um = grid.shape[0] * grid.voxel_nm / 1000
         built_um = self.electrode.specimen.length_um
@@ -53,6 +54,14 @@ class Specification(Recipe):
                 f"electrode.specimen.length_um = {built_um:g} um, but the microscope sees {needed_um:.2f} um along the "
                 "rotation axis (detector rows and their halo); the specimen would end inside the field. Give at least "
                 f"{needed_um:.2f}, or fewer microscope.detector.rows"
+            )
+        field_um = self.microscope.field_radius_px * self.microscope.detector.pixel_nm / 1000
+        reach_um = self.electrode.specimen.reach_um
+        if reach_um > field_um and not self.microscope.allow_truncation:
+            raise ValueError(
+                f"electrode.specimen reaches {reach_um:.2f} um from the rotation axis, the microscope's field holds "
+                f"{field_um:.2f} um in every view; what leaves the field falsifies the reconstruction. Give a smaller "
+                "width_um, more microscope.detector.columns, or microscope.allow_truncation = true"
             )
         return self
 
@@ -64,7 +73,8 @@ def preset_specification(name: str) -> Specification:
     ----------
     name
         ``"demo"``: a crop at 2 x 2 binning that walks the whole road in minutes; ``"tiny"``: the same in seconds, too
-        small for physics; ``"zhao2018"``: the full frame of the paper's instrument.
+        small for physics; ``"zhao2018"``: the full frame of the paper's instrument at 8 keV; ``"zhao2018-7.11kev"``: at
+        the other end of the energies that it states, where its pixel is smaller.
 
     Raises
     ------
@@ -81,9 +91,11 @@ def preset_specification(name: str) -> Specification:
     if name == "tiny":
         return _tiny()
     if name == "zhao2018":
-        return _zhao2018()
+        return _zhao2018("zhao2018", 8.0)
+    if name == "zhao2018-7.11kev":
+        return _zhao2018("zhao2018-7.11kev", 7.11)
     raise ParameterError(
-        f"preset: got {name!r}; shipped are demo, tiny and zhao2018. Write your own with `npsi-twin init`."
+        f"preset: got {name!r}; shipped are {', '.join(PRESETS)}. Write your own with `npsi-twin init`."
     )
 
 
@@ -110,14 +122,14 @@ def _tiny() -> Specification:
     )
 
 
-def _zhao2018() -> Specification:
+def _zhao2018(name: str, energy_kev: float) -> Specification:
     """Return the paper's experiment: the full frame of 32-ID-C and a needle that fits into it."""
     electrode = ElectrodeRecipe()
     specimen = electrode.specimen.model_copy(update={"width_um": 45.0, "length_um": 53.0})
     return Specification(
-        name="zhao2018",
+        name=name,
         electrode=electrode.model_copy(update={"specimen": specimen}),
-        microscope=aps_32_id_c_2018(),
+        microscope=aps_32_id_c_2018(energy_kev),
         execution=ExecutionRecipe(slab_rows=16),
     )
 
@@ -138,6 +150,8 @@ def load_specification(path: Path) -> Specification:
         When the file cannot be read.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise ParameterError(f"{path}: is no file; a specification is a TOML file.")
         if path.stat().st_size > _LARGEST_FILE_BYTES:
             raise ParameterError(f"{path}: larger than 1 MB; a specification is a few kB of TOML.")
         text = path.read_text(encoding="utf-8")
@@ -182,7 +196,8 @@ def _explain_fault(location: tuple[int | str, ...], fault: ErrorDetails) -> str:
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     unit = f" {extra['unit']}" if extra.get("unit") else ""
     given = fault["input"]
-    text = f"{path} = {given!r}{unit}: {message}; it is the {field.description}."
+    meaning = f"; it is the {field.description}" if field.description else ""
+    text = f"{path} = {given!r}{unit}: {message}{meaning}."
     bounds = fault.get("ctx", {})
     limit = bounds.get("le", bounds.get("lt"))
     if isinstance(given, int | float) and limit is not None and limit <= 1 < given <= 100:

@@ -68,10 +68,11 @@ def make_electrode(specification: Specification) -> Electrode:
     return age(pristine, ageing.how(), ageing.what(), seeds=seeds)
 
 
-def truth_grid(microscope: MicroscopeRecipe) -> VoxelGrid:
+def truth_grid(specification: Specification) -> VoxelGrid:
     """Return the grid of the reconstruction, on which the truth is written."""
-    detector = microscope.detector
-    return VoxelGrid((detector.rows, detector.columns, detector.columns), detector.pixel_nm)
+    detector = specification.microscope.detector
+    width = specification.reconstruction.width_px or detector.columns
+    return VoxelGrid((detector.rows, width, width), detector.pixel_nm)
 
 
 def _true_rows(electrode: Electrode, grid: VoxelGrid, energy_kev: float, rows: range) -> dict[str, NDArray[Any]]:
@@ -85,7 +86,7 @@ def build(
 ) -> None:
     """Voxelise the electrode on the grid of the reconstruction and write the truth."""
     microscope, seeds = specification.microscope, Seeds(specification.seed)
-    grid = truth_grid(microscope)
+    grid = truth_grid(specification)
     tasks = slabs(grid.shape[0], specification.execution.slab_rows)
     make = partial(_true_rows, electrode, grid, microscope.energy_kev)
     with (
@@ -197,7 +198,8 @@ def reconstruct_scan(
     name = "attenuation_per_um" if scan_file.pixel_known else "attenuation_per_pixel"
     voxel_nm = scan_file.beam.pixel_nm if scan_file.pixel_known else None
     make = partial(_reconstructed_rows, scan_file, recipe, plan)
-    with run.stage("reconstruct", RECONSTRUCTION) as facts:
+    inputs = (SCAN,) if scan_file.path == run.path / SCAN else ()
+    with run.stage("reconstruct", RECONSTRUCTION, inputs=inputs) as facts:
         results = map_slabs(make, tasks, workers=workers, stage="reconstruct", progress=progress)
         counts: Counter[str] = Counter()
         removed: list[NDArray[np.float64]] = []
@@ -223,7 +225,7 @@ def reconstruct_scan(
 
 def segment_reconstruction(run: RunFolder, specification: Specification) -> None:
     """Segment the reconstruction of a run."""
-    with run.stage("segment", SEGMENTATION) as facts:
+    with run.stage("segment", SEGMENTATION, inputs=(RECONSTRUCTION,)) as facts:
         segmentation = segment(read_volume(run.path / RECONSTRUCTION), specification.segmentation)
         facts["threshold_per_um"] = float(np.mean(segmentation.threshold_per_um))
         with written_whole(run.path / SEGMENTATION) as path:
@@ -240,7 +242,9 @@ def _truth(folder: Path) -> tuple[Volume, Volume] | None:
 def measure_run(run: RunFolder, specification: Specification) -> None:
     """Measure truth and recovered volume with the same call and write both."""
     recipe = specification.measurement
-    with run.stage("measure", MEASUREMENTS, MEASURED_MAPS):
+    truth_file = (TRUTH,) if (run.path / TRUTH).is_file() else ()
+    inputs = (RECONSTRUCTION, SEGMENTATION, *truth_file)
+    with run.stage("measure", MEASUREMENTS, MEASURED_MAPS, inputs=inputs):
         truth = _truth(run.path)
         measured = {} if truth is None else {"truth": measure(*truth, recipe)}
         measured["recovered"] = measure(
@@ -255,7 +259,7 @@ def measure_run(run: RunFolder, specification: Specification) -> None:
 
 def compare_run(run: RunFolder) -> None:
     """Hold the recovered numbers against the truth and the published ones; write what came out."""
-    with run.stage("compare", COMPARISON):
+    with run.stage("compare", COMPARISON, inputs=(MEASURED_MAPS, SEGMENTATION)):
         measured = read_measurements(run.path / MEASURED_MAPS)
         truth = _truth(run.path)
         accuracy = None if truth is None else score(truth[0], read_volume(run.path / SEGMENTATION))

@@ -13,7 +13,16 @@ from typing import Any
 from npsi_twin import stages
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.errors import DataError, ParameterError
-from npsi_twin.execution import Progress, RunFolder, open_run, read_state, silent, write_text_whole, written_whole
+from npsi_twin.execution import (
+    Progress,
+    RunFolder,
+    file_sha256,
+    open_run,
+    read_state,
+    silent,
+    write_text_whole,
+    written_whole,
+)
 from npsi_twin.morphology.measure import MeasurementRecipe, measure, relabel
 from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.plan import check_resources, plan_reconstruction, plan_twin
@@ -66,7 +75,7 @@ def run_twin(
     Returns
     -------
     dict
-        Summary: folder, status, seconds of each stage, and the table of the comparison.
+        Summary: folder, status, seconds of each stage, and what ``comparison.json`` holds.
 
     Raises
     ------
@@ -74,17 +83,20 @@ def run_twin(
         When memory, disk or the folder is not to be had.
     """
     check_resources(plan_twin(specification, workers=workers), folder)
+    # A specification whose electrode cannot be built is refused before anything is written.
+    electrode = None if resume else stages.make_electrode(specification)
     with open_run(folder, request=_request(specification), resume=resume, overwrite=overwrite) as run:
         _remember(run, specification)
-        electrode: Electrode | None = None
         for name in STAGES:
             if run.has(name):
                 continue
+            for kept in run.set_aside(name):
+                progress(f"kept {kept}, which this run did not write", 0, 1)
             if name in ("build", "scan") and electrode is None:
                 electrode = stages.make_electrode(specification)
             _do(name, run, specification, electrode, workers, progress)
         run.complete()
-        return _summary(run)
+        return _summary(run) | {"comparison": read_comparison(folder / stages.COMPARISON)}
 
 
 def build_run(
@@ -97,9 +109,10 @@ def build_run(
 ) -> dict[str, Any]:
     """Begin a run: make the electrode and write its truth."""
     check_resources(plan_twin(specification, workers=workers).only("build"), folder)
+    electrode = stages.make_electrode(specification)
     with open_run(folder, request=_request(specification), overwrite=overwrite) as run:
         _remember(run, specification)
-        _do("build", run, specification, None, workers, progress)
+        _do("build", run, specification, electrode, workers, progress)
         return _summary(run)
 
 
@@ -122,7 +135,11 @@ def run_stage(folder: Path, name: str, *, workers: int = 1, progress: Progress =
     """
     if name not in STAGES[1:]:
         raise ParameterError(f"stage: got {name!r}; known are {', '.join(STAGES[1:])}.")
-    read_state(folder)
+    if "specification" not in read_state(folder)["request"]:
+        raise ParameterError(
+            f"{folder}: holds the reconstruction of a scan file, not the run of a twin. Go on with its files, for "
+            f"example: npsi-twin segment {folder}/reconstruction.h5 --out {folder}/labels.h5"
+        )
     specification = load_specification(folder / SPECIFICATION)
     check_resources(plan_twin(specification, workers=workers).only(name), folder)
     with open_run(folder, request=_request(specification), resume=True) as run:
@@ -185,7 +202,8 @@ def _do(
 
 def _report(run: RunFolder, specification: Specification) -> None:
     folder = run.path
-    with run.stage("report", "report.html"):
+    inputs = (stages.TRUTH, stages.SCAN, stages.RECONSTRUCTION, stages.SEGMENTATION)
+    with run.stage("report", "report.html", inputs=(*inputs, stages.MEASURED_MAPS, stages.COMPARISON)):
         write_run_page(
             folder,
             specification=specification,
@@ -249,7 +267,9 @@ def reconstruct_file(
     plan = stages.plan_reconstruction_of(scan_file, recipe, progress)
     request = {
         "scan": path.name,
-        "bytes": path.stat().st_size,
+        "scan_sha256": file_sha256(path),
+        "theta_unit": theta_unit,
+        "assume_normalised": assume_normalised,
         "recipe": recipe.digest(),
         "pixel_nm": scan_file.beam.pixel_nm if scan_file.pixel_known else None,
         "version": version("npsi-twin"),
@@ -274,10 +294,15 @@ def reconstruct_file(
 
 
 def segment_file(path: Path, out: Path, *, dataset: str | None = None, voxel_nm: float | None = None) -> dict[str, Any]:
-    """Segment any volume of attenuation in 1/um and write its labels."""
+    """Segment any volume of attenuation in 1/um and write its labels as HDF5."""
+    if out.suffix not in (".h5", ".hdf5"):
+        raise ParameterError(f"--out: got {out.name}; labels are written as HDF5. Give a name that ends in .h5.")
     if out.exists():
         raise DataError(f"{out}: exists. Give another name with --out, or remove it first.")
-    segmentation = segment(read_volume(path, dataset, voxel_nm=voxel_nm), SegmentationRecipe())
+    volume = read_volume(path, dataset, voxel_nm=voxel_nm)
+    if volume.values.dtype.kind != "f":
+        raise DataError(f"{path}: holds whole numbers, such as labels; attenuation in 1/um is needed to segment it.")
+    segmentation = segment(volume, SegmentationRecipe())
     with written_whole(out) as temporary:
         write_volume(temporary, "phase", segmentation.labels)
     return {"file": str(out)}
@@ -297,6 +322,8 @@ def parse_labels(text: str) -> dict[int, Phase]:
         if not label.isdecimal() or name.upper() not in Phase.__members__:
             known = ", ".join(phase.name.lower() for phase in Phase)
             raise ParameterError(f"--labels: got {item.strip()!r}; write label=phase with a phase out of {known}.")
+        if int(label) in meaning:
+            raise ParameterError(f"--labels: label {label} is given twice; every label has one meaning.")
         meaning[int(label)] = Phase[name.upper()]
     return meaning
 

@@ -5,6 +5,7 @@ import pytest
 from npsi_twin.errors import DataError, ParameterError
 from npsi_twin.recipes import describe
 from npsi_twin.specification import (
+    PRESETS,
     Specification,
     explain_mechanisms,
     load_specification,
@@ -13,8 +14,6 @@ from npsi_twin.specification import (
     preset_specification,
     to_toml,
 )
-
-PRESETS = ("demo", "tiny", "zhao2018")
 
 
 @pytest.mark.parametrize("name", PRESETS)

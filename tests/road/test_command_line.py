@@ -120,7 +120,7 @@ def test_wrong_usage_ends_with_2(tmp_path):
     call("measure", code=2)
     _scan(tmp_path / "scan.h5")
     assert "--out" in call("reconstruct", tmp_path / "scan.h5", code=2)[1]
-    assert "demo, tiny and zhao2018" in call("plan", "--preset", "huge", code=2)[1]
+    assert "demo, tiny, zhao2018" in call("plan", "--preset", "huge", code=2)[1]
 
 
 def test_errors_are_for_machines_too(tmp_path):
@@ -163,3 +163,52 @@ def test_a_stage_without_its_input_says_what_is_missing(tmp_path):
     for command, missing in (("reconstruct", "scan.h5"), ("segment", "reconstruction.h5"), ("measure", "h5")):
         _, err = call(command, tmp_path / "run", code=3)
         assert missing in err
+
+
+def test_options_that_a_run_folder_answers_are_refused(tmp_path):
+    call("build", "--preset", "tiny", "--out", tmp_path / "run")
+    for arguments in (
+        ("reconstruct", tmp_path / "run", "--algorithm", "fbp"),
+        ("measure", tmp_path / "run", "--voxel-nm", "7"),
+        ("segment", tmp_path / "run", "--out", "x.h5"),
+    ):
+        _, err = call(*arguments, code=2)
+        assert "run folder" in err
+    (tmp_path / "s.toml").write_text("")
+    assert "one of them" in call("plan", tmp_path / "s.toml", "--preset", "tiny", code=2)[1]
+
+
+@pytest.mark.parametrize("voxel", ["0", "-5", "nan", "inf"])
+def test_a_voxel_is_a_positive_length(tmp_path, voxel):
+    np.save(tmp_path / "a.npy", np.ones((3, 3, 3), np.uint8))
+    _, err = call("measure", tmp_path / "a.npy", "--voxel-nm", voxel, code=2)
+    assert "positive" in err
+
+
+def test_counts_that_are_transmissions_are_noticed(tmp_path):
+    _scan(tmp_path / "norm.h5", counts=np.full((8, 2, 16), 0.9, np.float32))
+    _, err = call("reconstruct", "norm.h5", "--out", "out", cwd=tmp_path, code=3)
+    assert "--assume-normalised" in err
+
+
+def test_a_changed_scan_is_not_resumed(tmp_path):
+    views = np.linspace(0, np.pi, 40, endpoint=False)[:, None, None]
+    columns = np.arange(48)[None, None, :]
+    counts = np.repeat(1000 * np.exp(-np.exp(-(((columns - 23 - 9 * np.cos(views)) / 3) ** 2))), 2, axis=1)
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["exchange/data"] = counts.astype(np.float32)
+        file["exchange/data_white"] = np.full((2, 2, 48), 1000.0, np.float32)
+        file["exchange/data_dark"] = np.zeros((2, 2, 48), np.float32)
+        file["exchange/theta"] = np.degrees(views.ravel())
+        file["exchange/theta"].attrs["units"] = "deg"
+    call("reconstruct", "scan.h5", "--out", "out", "--algorithm", "fbp", cwd=tmp_path)
+    call("reconstruct", "scan.h5", "--out", "out", "--algorithm", "fbp", "--resume", cwd=tmp_path)
+    with h5py.File(tmp_path / "scan.h5", "a") as file:
+        file["exchange/data"][:, :, 20:30] = 900.0
+    _, err = call("reconstruct", "scan.h5", "--out", "out", "--algorithm", "fbp", "--resume", cwd=tmp_path, code=5)
+    assert "scan_sha256" in err
+
+
+def test_markup_in_a_name_is_only_text(tmp_path):
+    (tmp_path / "s.toml").write_text('name = "[/bold]"')
+    assert "[/bold]" in call("explain", "s.toml", cwd=tmp_path)[0]

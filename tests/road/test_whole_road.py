@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from npsi_twin.errors import DataError, IncompleteError, ResourceError
+from npsi_twin.execution import file_sha256
 from npsi_twin.specification import load_specification, preset_specification
 from npsi_twin.stages import truth_grid
 from npsi_twin.twin import STAGES, build_run, reconstruct_file, run_stage, run_twin
@@ -61,7 +62,7 @@ def test_the_run_is_complete_and_says_how_it_was_made(run, tiny):
 
 
 def test_truth_is_exact_and_whole(run, tiny):
-    grid = truth_grid(tiny.microscope)
+    grid = truth_grid(tiny)
     with h5py.File(run / "truth.h5") as file:
         assert file.attrs["voxel_nm"] == grid.voxel_nm
         arrays = {name: data[()] for name, data in file.items() if isinstance(data, h5py.Dataset)}
@@ -136,15 +137,49 @@ def test_stages_alone_write_the_same_bytes(run, tiny, tmp_path):
     assert state["status"] == "incomplete"
 
 
-def test_resume_redoes_only_what_is_damaged_and_what_follows(tiny, run, tmp_path):
+def test_resume_redoes_only_what_differs_and_what_follows_and_loses_nothing(tiny, run, tmp_path):
     folder = tmp_path / "resumed"
     run_twin(tiny, folder)
     before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.h5")}
-    (folder / "segmentation.h5").write_bytes(b"damaged")
+    (folder / "segmentation.h5").write_bytes(b"somebody's own labels, or bit rot")
     run_twin(tiny, folder, resume=True)
     after = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.h5")}
     assert {name for name in after if after[name] != before[name]} == {"segmentation.h5", "measurements.h5"}
+    assert (folder / "segmentation.h5.aside-1").read_bytes() == b"somebody's own labels, or bit rot"
     assert _bytes(folder) == _bytes(run)
+
+
+def test_a_users_own_segmentation_is_measured_and_named(tiny, run, tmp_path):
+    folder = tmp_path / "own"
+    run_twin(tiny, folder)
+    with h5py.File(folder / "segmentation.h5", "a") as file:
+        labels = file["phase"][()]
+        labels[labels == 1] = 0
+        labels[:, 60:70, 50:70] = 1
+        file["phase"][...] = labels
+    for name in STAGES[4:]:
+        run_stage(folder, name)
+    state = json.loads((folder / "run.json").read_text())
+    assert state["stages"]["measure"]["given_by_user"] == ["segmentation.h5"]
+    page = (folder / "report.html").read_text()
+    assert file_sha256(folder / "segmentation.h5") + " (not written by this run)" in page
+    assert (folder / "measurements.csv").read_bytes() != (run / "measurements.csv").read_bytes()
+
+
+def test_overwriting_leaves_nothing_of_the_old_run(tiny, tmp_path):
+    """A new truth beside the scan of an old one would be compared with it."""
+    folder = tmp_path / "again"
+    run_twin(tiny, folder)
+    (folder / "notes.txt").write_text("mine")
+    build_run(tiny.model_copy(update={"seed": 7}), folder, overwrite=True)
+    assert sorted(path.name for path in folder.glob("*.*")) == [
+        "notes.txt",
+        "run.json",
+        "specification.toml",
+        "truth.h5",
+    ]
+    with pytest.raises(DataError, match=r"scan\.h5"):
+        run_stage(folder, "reconstruct")
 
 
 def test_a_run_is_never_overwritten_by_accident(tiny, run):

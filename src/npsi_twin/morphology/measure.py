@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from npsi_twin.errors import IncompatibleError, ParameterError
 from npsi_twin.morphology import pore_space
@@ -34,7 +34,14 @@ from npsi_twin.volumes import Phase, Volume
 
 __all__ = ["Measured", "MeasurementRecipe", "Measurements", "measure", "relabel"]
 
-Band = Annotated[tuple[float, float], Field(strict=False)]
+
+def _ascending(band: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= band[0] < band[1]:
+        raise ValueError(f"a band reaches from a smaller to a larger distance of at least 0; got {band}")
+    return band
+
+
+Band = Annotated[tuple[float, float], Field(strict=False), AfterValidator(_ascending)]
 
 
 class MeasurementRecipe(Recipe):
@@ -124,12 +131,16 @@ def relabel(labels: Volume, meaning: Mapping[int, Phase]) -> Volume:
     """
     values = np.asarray(labels.values)
     present = np.unique(values)
+    if values.dtype.kind not in "bui":
+        raise ParameterError(
+            f"label meaning: the volume holds {values.dtype} numbers; labels are whole numbers. Give a label volume."
+        )
     unknown = [label.item() for label in present if label.item() not in meaning]
     if unknown:
+        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
         raise ParameterError(
-            f"label meaning: the volume holds {unknown}, the meaning covers {sorted(meaning)}; every label that "
-            f"occurs needs a phase. "
-            f"Add, for example, {unknown[0]}: void."
+            f"label meaning: the volume holds {unknown[:8]}{more}, the meaning covers {sorted(meaning)}; every label "
+            f"that occurs needs a phase. Add, for example, {unknown[0]}=void."
         )
     phases = np.zeros(values.shape, np.uint8)
     for label in present:

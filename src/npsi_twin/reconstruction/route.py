@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from npsi_twin.errors import IncompatibleError, MissingBackendError, ParameterError
+from npsi_twin.errors import DataError, IncompatibleError, MissingBackendError, ParameterError
 from npsi_twin.projectors.choice import ProjectorName, choose_projector
 from npsi_twin.projectors.contract import Projector
 from npsi_twin.recipes import MadeBy, Recipe, parameter
@@ -25,6 +25,9 @@ from npsi_twin.reconstruction.filters import sirt_fbp_taps
 from npsi_twin.reconstruction.rings import RingRecipe, remove_stripes
 from npsi_twin.scan import ParallelBeam, Scan
 from npsi_twin.volumes import FloatArray, Volume
+
+#: Share of transmissions below one count above which a scan says more about the floor than about the sample.
+_MOST_CLIPPED = 0.05
 
 
 class ReconstructionRecipe(Recipe):
@@ -153,6 +156,13 @@ def prepare(
         See `correct` and `find_rotation_axis`.
     """
     corrected = correct(scan, recipe.corrections)
+    clipped, values = corrected.counts.clipped, scan.projections.size
+    if clipped > _MOST_CLIPPED * values:
+        raise DataError(
+            f"projections: {clipped} of {values} transmissions in the middle rows lie below one count; at most "
+            f"{_MOST_CLIPPED:.0%} can be raised to it without making up the sample. The shutter was closed, the sample "
+            "is opaque, or flats and darks belong to another scan. Check exchange/data, data_white and data_dark."
+        )
     told = axis if axis is not None else recipe.rotation_axis_px
     if told is None:
         told = scan.beam.rotation_axis_px
@@ -239,7 +249,8 @@ def reconstruct(
             f"reconstruct: the plan does not belong to a scan of {scan.beam.views} views by {recipe.algorithm}. "
             "Make it with `prepare` from this scan and this recipe."
         )
-    corrected = correct(scan, recipe.corrections)
+    # Whether the detector is fit was judged by `prepare`, so that it does not depend on the cut into slabs.
+    corrected = correct(scan, recipe.corrections.model_copy(update={"bad_fraction_limit": 1.0}))
     cleaned, removed_rms = remove_stripes(corrected.line_integrals, recipe.rings)
     width = recipe.width_px or scan.beam.columns
     lines, beam = extend(cleaned, scan.beam.with_axis(plan.axis.px), plan.extension_px)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npsi_twin.comparison.published import zhao2018
+from npsi_twin.errors import DataError
 from npsi_twin.execution import written_whole
 from npsi_twin.morphology.measure import Measurements
 from npsi_twin.report.figures import (
@@ -59,8 +60,11 @@ def _rows(path: Path, name: str) -> int:
 
 
 def _part(path: Path, name: str, where: Any) -> NDArray[Any]:
-    with h5py.File(path, "r") as file:
-        return np.asarray(file[name][where])
+    try:
+        with h5py.File(path, "r") as file:
+            return np.asarray(file[name][where])
+    except (OSError, KeyError) as error:
+        raise DataError(f"{path}: /{name} cannot be read for the report ({error}).") from None
 
 
 def _foil_row(labels: NDArray[np.integer]) -> int:
@@ -71,21 +75,21 @@ def _foil_row(labels: NDArray[np.integer]) -> int:
 
 def _scan_picture(folder: Path, scan_file: ScanFile) -> Picture:
     figures = _figures(folder)
-    shown = scan_file.read(scan_file.middle_rows(512))
+    beam = scan_file.beam
+    middle = scan_file.read(scan_file.middle_rows(1))
     projections, flats, darks = (
-        np.asarray(counts, np.float32) for counts in (shown.projections, shown.flats, shown.darks)
+        np.asarray(counts[:, 0], np.float32) for counts in (middle.projections, middle.flats, middle.darks)
     )
-    middle, beam = shown.rows // 2, scan_file.beam
-    dark = np.asarray(darks.mean(axis=0) if len(darks) else np.zeros(projections.shape[1:]))
-    open_beam = np.asarray(flats.mean(axis=0) - dark if len(flats) else np.ones(projections.shape[1:]))
-    transmission = (projections[:, middle] - dark[middle]) / np.maximum(open_beam[middle], 1e-6)
+    dark = np.asarray(darks.mean(axis=0) if len(darks) else np.zeros(beam.columns))
+    open_beam = np.asarray(flats.mean(axis=0) - dark if len(flats) else np.ones(beam.columns))
+    transmission = (projections - dark) / np.maximum(open_beam, 1e-6)
     draw_scan(
         figures / "scan.png",
         projections=[
-            (f"Projection at {np.degrees(beam.angles_rad[view]):.1f}° (counts)", projections[view])
+            (f"Projection at {np.degrees(beam.angles_rad[view]):.1f}° (counts)", scan_file.read_projection(view))
             for view in (0, beam.views // 2)
         ],
-        flat=open_beam + dark,
+        flat=scan_file.read_mean_flat(),
         sinogram=-np.log(np.clip(transmission, 1e-3, None)),
         pixel_nm=beam.pixel_nm if scan_file.pixel_known else None,
     )
@@ -259,13 +263,18 @@ def write_reconstruction_page(folder: Path, *, scan_file: ScanFile, state: Mappi
 def _origin(state: Mapping[str, Any]) -> dict[str, str]:
     """Return versions and hashes; times and hosts stay in run.json, so that equal runs give equal pages."""
     versions = ", ".join(f"{name} {number}" for name, number in state["versions"].items())
-    files = {
-        f"SHA-256 of {name}": digest
-        for stage, entry in state["stages"].items()
-        for name, digest in entry["files"].items()
-        if stage != "report"
+    # What a stage read comes after what was written, so that a file of the user's is shown as it was used.
+    files: dict[str, str] = {}
+    given: set[str] = set()
+    for stage, entry in state["stages"].items():
+        if stage != "report":
+            files |= entry["files"] | entry["inputs"]
+            given |= set(entry["given_by_user"])
+    hashes = {
+        f"SHA-256 of {name}": digest + (" (not written by this run)" if name in given else "")
+        for name, digest in files.items()
     }
-    return {"software": f"Python {state['python']}; {versions}", **files}
+    return {"software": f"Python {state['python']}; {versions}", **hashes}
 
 
 def _provenance(specification: Specification, state: Mapping[str, Any]) -> dict[str, str]:
@@ -291,15 +300,22 @@ def _summary(specification: Specification, comparison: Mapping[str, Any]) -> lis
         f"electrons a pixel); reconstructed by {specification.reconstruction.algorithm}; segmented by "
         "smoothing and threshold."
     )
+    told = [made]
+    if specification.reconstruction.algorithm == "sirt-fbp":
+        told.append(
+            "SIRT-FBP lifts the air at the rim of the field and misreads a thin layer beside copper, the more the "
+            "fuller the needle fills the field; normalised values here carry that bias (validation/05_reconstruction "
+            "measures it; the algorithm 'fbp' does not have it)."
+        )
     accuracy = comparison["segmentation_accuracy"]
     if accuracy is None:
-        return [made]
+        return told
     found = (
         f"Inside the layer the segmentation agrees with the true silicon to a Dice coefficient of "
         f"{_number(accuracy['dice_silicon_layer'], 3)}. The table holds what one and the same measurement reads on the "
         "truth and on the recovered volume, and what Zhao et al. (Nano Energy 52, 2018, 381) published."
     )
-    return [made, found]
+    return [*told, found]
 
 
 def _tables(comparison: Mapping[str, Any]) -> list[Table]:
@@ -332,7 +348,8 @@ def _tables(comparison: Mapping[str, Any]) -> list[Table]:
         Table(
             "Truth, recovered, published",
             "± is the standard deviation over columns (heights) or over blocks of slices (ratios), n how many. "
-            "– means that it could not be measured; the last column says why.",
+            "– means that it could not be measured; the last column says why. A recovered value agrees with a "
+            "published one within the printed spread or half of the last printed digit, a weak test of a wide spread.",
             header,
             rows,
         )

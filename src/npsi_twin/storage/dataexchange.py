@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from npsi_twin.errors import DataError
+from npsi_twin.errors import DataError, ParameterError
 from npsi_twin.scan import ParallelBeam, Scan
 
 DATA, FLATS, DARKS, THETA = "exchange/data", "exchange/data_white", "exchange/data_dark", "exchange/theta"
@@ -109,6 +109,19 @@ class ScanFile:
             notes=self.notes,
         )
 
+    def read_projection(self, view: int) -> NDArray[np.float64]:
+        """Read one whole projection, (row, column)."""
+        with _opened(self.path) as file:
+            return np.asarray(_dataset(file, DATA)[view], np.float64)
+
+    def read_mean_flat(self) -> NDArray[np.float64]:
+        """Read the mean flat field, (row, column); ones for normalised projections."""
+        if self.normalised:
+            return np.ones((self.rows, self.beam.columns))
+        with _opened(self.path) as file:
+            flats = _dataset(file, FLATS)
+            return np.asarray(sum(np.asarray(frame, np.float64) for frame in flats) / len(flats))
+
     def middle_rows(self, most: int = 16) -> range:
         """Return up to ``most`` rows about the middle of the detector, for finding the rotation axis."""
         count = min(most, self.rows)
@@ -175,9 +188,12 @@ def _quantity(file: h5py.File, name: str, units: dict[str, float]) -> float | No
             f"{file.filename}: /{name} has the unit '{unit}'; known are {', '.join(units)}. "
             "Correct the file's attribute."
         )
-    value = float(np.ravel(data[()])[0]) * factor
+    try:
+        value = float(np.ravel(data[()])[0]) * factor
+    except (ValueError, TypeError, IndexError):
+        value = float("nan")
     if not (np.isfinite(value) and value > 0):
-        raise DataError(f"{file.filename}: /{name} is {value}; a positive number is needed.")
+        raise DataError(f"{file.filename}: /{name} is not a positive number. Correct the file.")
     return value
 
 
@@ -266,26 +282,36 @@ def open_scan(
         if DARKS in file:
             _frames(file, DARKS, data.shape)
         angles = _angles(file, views, theta_unit)
+        if pixel_nm is not None and not (np.isfinite(pixel_nm) and pixel_nm > 0):
+            raise ParameterError(f"--pixel-nm: got {pixel_nm}; a positive number of nm is needed.")
         stated = [_quantity(file, name, _NM) for name in _PIXELS]
-        pixel = pixel_nm or next((size for size in stated if size is not None), None)
+        pixel = pixel_nm if pixel_nm is not None else next((size for size in stated if size is not None), None)
         energy = _quantity(file, _ENERGY, _KEV)
         notes = {
             name: _text(_dataset(file, where)[()])
             for name, where in (("instrument", "measurement/instrument/name"), ("sample", "measurement/sample/name"))
             if where in file and _dataset(file, where).shape == ()
         }
-        _check_finite(file)
+        largest = _check_finite(file)
+        if largest is not None and largest <= 1.5 and not assume_normalised:
+            raise DataError(
+                f"{path}: the projections are not above {largest:g}, so they are transmissions rather than counts. If "
+                "they are divided by the flat field already, say --assume-normalised."
+            )
     beam = ParallelBeam(angles, columns, 1000.0 if pixel is None else pixel)
     return ScanFile(path, beam, rows, pixel is not None, energy, assume_normalised, notes)
 
 
-def _check_finite(file: h5py.File) -> None:
-    """Refuse NaN and infinity: one such pixel spoils the whole slice that it is reconstructed into."""
+def _check_finite(file: h5py.File) -> float | None:
+    """Refuse NaN and infinity, which spoil whole slices; return the largest of projections stored as real numbers."""
+    largest = None
     for name in (DATA, FLATS, DARKS):
         if name not in file or _dataset(file, name).dtype.kind != "f":
             continue
         count, first = 0, None
         for frame, image in enumerate(_dataset(file, name)):
+            if name == DATA:
+                largest = max(float(image.max()), largest if largest is not None else -np.inf)
             bad = np.argwhere(~np.isfinite(image))
             if bad.size:
                 count += len(bad)
@@ -295,6 +321,7 @@ def _check_finite(file: h5py.File) -> None:
                 f"{file.filename}: /{name} holds {count} values that are NaN or infinite, the first at (frame, row, "
                 f"column) {first}. They would spoil whole slices; replace or mask them in the file."
             )
+    return largest
 
 
 @contextmanager

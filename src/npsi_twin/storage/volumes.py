@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from npsi_twin.errors import DataError
+from npsi_twin.errors import DataError, ParameterError
 from npsi_twin.volumes import Phase, Volume
 
 PHASE_NAMES = {int(phase): phase.name.lower() for phase in Phase}
@@ -125,6 +125,8 @@ def read_volume(path: Path, name: str | None = None, *, voxel_nm: float | None =
     voxel = voxel_nm if voxel_nm is not None else stated
     if voxel is None:
         raise DataError(f"{path}: does not state its voxel size. Give --voxel-nm.")
+    if not (np.isfinite(voxel) and voxel > 0):
+        raise ParameterError(f"{path}: got a voxel of {voxel} nm; a positive number is needed.")
     return Volume(values.view(np.uint8) if values.dtype == bool else values, float(voxel))
 
 
