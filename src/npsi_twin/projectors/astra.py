@@ -13,9 +13,9 @@ Rotation axis and column shifts enter exactly, as one vector (ray, detector cent
 ``parallel_vec`` geometry. ASTRA's own y points up where this package's points down, which is why its angle has the sign
 of `npsi_twin.scan`. On the CPU the backprojection uses the projection's own weights and is its exact transpose.
 
-It costs a hundred times what `npsi_twin.projectors.nufft` does, and stands here as an independent second road and as
-the way to a GPU. The CUDA backprojection interpolates the sinogram at every voxel: it approximates the transpose and
-does not equal it. Work on the CPU is bit-identical for any number of threads.
+It costs several hundred times what `npsi_twin.projectors.fourier` does, and stands here as an independent second road
+and as the way to a GPU. The CUDA backprojection interpolates the sinogram at every voxel: it approximates the transpose
+and does not equal it. Work on the CPU is bit-identical for any number of threads.
 """
 
 from collections.abc import Callable
@@ -112,7 +112,7 @@ class AstraProjector:
         if device == "cuda" and not astra.use_cuda():
             raise MissingBackendError(
                 f"Projector 'astra-cuda' needs an NVIDIA GPU; found astra {astra.__version__} and no GPU. "
-                "Use 'nufft' (CPU) or 'astra-cpu'."
+                "Use 'fourier' (CPU) or 'astra-cpu'."
             )
         self.beam = beam
         self.width = int(width)

@@ -10,7 +10,7 @@ from npsi_twin.errors import ParameterError
 from npsi_twin.projectors.contract import Projector
 from npsi_twin.scan import ParallelBeam
 
-ProjectorName = Literal["auto", "nufft", "astra-cpu", "astra-cuda"]
+ProjectorName = Literal["auto", "fourier", "nufft", "astra-cpu", "astra-cuda"]
 
 
 def choose_projector(name: ProjectorName, beam: ParallelBeam, width: int, *, threads: int | None = None) -> Projector:
@@ -19,8 +19,8 @@ def choose_projector(name: ProjectorName, beam: ParallelBeam, width: int, *, thr
     Parameters
     ----------
     name
-        ``"nufft"`` (finufft, CPU), ``"astra-cpu"`` (ASTRA, linear kernel), ``"astra-cuda"`` (ASTRA on an NVIDIA GPU),
-        or ``"auto"``, which takes ``"nufft"``.
+        ``"fourier"`` (this package's own, CPU), ``"nufft"`` (finufft, CPU), ``"astra-cpu"`` (ASTRA, linear kernel),
+        ``"astra-cuda"`` (ASTRA on an NVIDIA GPU), or ``"auto"``, which takes ``"fourier"``.
     beam
         Geometry with a known rotation axis.
     width
@@ -45,10 +45,14 @@ def choose_projector(name: ProjectorName, beam: ParallelBeam, width: int, *, thr
     >>> import numpy as np
     >>> beam = ParallelBeam(np.linspace(0, 3, 8), columns=20, pixel_nm=50.0, rotation_axis_px=9.5)
     >>> choose_projector("auto", beam, width=20).name
-    'nufft'
+    'fourier'
     """
     match name:
-        case "auto" | "nufft":
+        case "auto" | "fourier":
+            from npsi_twin.projectors.fourier import FourierProjector
+
+            return FourierProjector(beam, width, threads=threads)
+        case "nufft":
             from npsi_twin.projectors.nufft import NufftProjector
 
             return NufftProjector(beam, width, threads=threads)
@@ -57,6 +61,6 @@ def choose_projector(name: ProjectorName, beam: ParallelBeam, width: int, *, thr
 
             return AstraProjector(beam, width, device="cpu" if name == "astra-cpu" else "cuda", threads=threads)
     raise ParameterError(
-        f"projector: got {name!r}; 'auto', 'nufft', 'astra-cpu' and 'astra-cuda' are known. "
+        f"projector: got {name!r}; 'auto', 'fourier', 'nufft', 'astra-cpu' and 'astra-cuda' are known. "
         "Use 'auto' to leave the choice to this machine."
     )

@@ -124,21 +124,34 @@ def accepted_threads(where: str, threads: int | None) -> int:
 
 def accepted_slab(where: str, slab: ArrayLike, width: int) -> FloatArray:
     """Return the slab as finite, C-contiguous float32 (z, width, width); a copy only where it is not that already."""
-    return _accepted(where, "slab", slab, ("z", "y", "x"), (width, width))
+    return _accepted(where, "slab", slab, ("z", "y", "x"), (None, width, width))
 
 
 def accepted_sinograms(where: str, sinograms: ArrayLike, beam: ParallelBeam) -> FloatArray:
     """Return sinograms as finite, C-contiguous float32 (z, views, columns)."""
-    return _accepted(where, "sinograms", sinograms, ("z", "view", "column"), (beam.views, beam.columns))
+    return _accepted(where, "sinograms", sinograms, ("z", "view", "column"), (None, beam.views, beam.columns))
+
+
+def accepted_slab_slices_last(where: str, slab: ArrayLike, width: int) -> FloatArray:
+    """Return the slab as finite, C-contiguous float32 (width, width, z)."""
+    return _accepted(where, "slab", slab, ("y", "x", "z"), (width, width, None))
+
+
+def accepted_sinograms_slices_last(where: str, sinograms: ArrayLike, beam: ParallelBeam) -> FloatArray:
+    """Return sinograms as finite, C-contiguous float32 (views, columns, z)."""
+    return _accepted(where, "sinograms", sinograms, ("view", "column", "z"), (beam.views, beam.columns, None))
 
 
 def _accepted(
-    where: str, what: str, values: ArrayLike, axes: tuple[str, str, str], shape: tuple[int, int]
+    where: str, what: str, values: ArrayLike, axes: tuple[str, str, str], shape: tuple[int | None, ...]
 ) -> FloatArray:
+    """Return values of the given shape, in which None stands for any number of slices."""
     given = np.asarray(values)
-    if given.ndim != 3 or given.shape[0] < 1 or given.shape[1:] != shape:
+    fits = given.ndim == 3 and all(n >= 1 if m is None else n == m for n, m in zip(given.shape, shape, strict=True))
+    if not fits:
+        needed = ", ".join("at least 1" if m is None else str(m) for m in shape)
         raise IncompatibleError(
-            f"{where}: got {what} of shape {given.shape}; ({', '.join(axes)}) = (at least 1, {shape[0]}, {shape[1]}) "
+            f"{where}: got {what} of shape {given.shape}; ({', '.join(axes)}) = ({needed}) "
             "is what this geometry has. Make the projector for the array, or cut the array to the projector."
         )
     if given.dtype.kind not in "fiu":
@@ -153,6 +166,24 @@ def _accepted(
                 "every value must be finite, because one that is not spoils the whole slice. Repair it first."
             )
     return result
+
+
+def accepted_taps(where: str, taps: ArrayLike, beam: ParallelBeam) -> NDArray[np.float64]:
+    """Return filter taps as finite float64 (1 or views, taps), odd and no longer than 2 * columns - 1."""
+    filters = np.asarray(taps)
+    if filters.dtype.kind not in "fiu" or not np.all(np.isfinite(filters)):
+        raise ParameterError(
+            f"{where}: taps must be finite real numbers; got type {filters.dtype}, or NaN or infinity among them."
+        )
+    filters = np.atleast_2d(filters.astype(np.float64))
+    count = filters.shape[-1]
+    if filters.ndim != 2 or filters.shape[0] not in (1, beam.views) or count % 2 == 0 or count > 2 * beam.columns - 1:
+        raise IncompatibleError(
+            f"{where}: got taps of shape {np.shape(taps)}; (taps,) or ({beam.views}, taps) with an odd number of "
+            f"taps up to {2 * beam.columns - 1} is needed, so that the filter has a centre and reaches across the "
+            "detector once. Cut or pad the filter symmetrically."
+        )
+    return filters
 
 
 def for_each_slice(work: Callable[[int], None], count: int, threads: int) -> None:
@@ -227,24 +258,8 @@ class ColumnFilter:
     """
 
     def __init__(self, where: str, taps: ArrayLike, beam: ParallelBeam, before: int, after: int) -> None:
-        filters = np.asarray(taps)
-        if filters.dtype.kind not in "fiu" or not np.all(np.isfinite(filters)):
-            raise ParameterError(
-                f"{where}: taps must be finite real numbers; got type {filters.dtype}, or NaN or infinity among them."
-            )
-        filters = np.atleast_2d(filters.astype(np.float64))
+        filters = accepted_taps(where, taps, beam)
         count = filters.shape[-1]
-        if (
-            filters.ndim != 2
-            or filters.shape[0] not in (1, beam.views)
-            or count % 2 == 0
-            or count > 2 * beam.columns - 1
-        ):
-            raise IncompatibleError(
-                f"{where}: got taps of shape {np.shape(taps)}; (taps,) or ({beam.views}, taps) with an odd number of "
-                f"taps up to {2 * beam.columns - 1} is needed, so that the filter has a centre and reaches across the "
-                "detector once. Cut or pad the filter symmetrically."
-            )
         half = count // 2
         length = scipy.fft.next_fast_len(max(count, half + beam.columns + max(before, after)), real=True)
         padded = np.zeros((filters.shape[0], length))

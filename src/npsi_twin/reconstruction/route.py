@@ -45,9 +45,9 @@ class ReconstructionRecipe(Recipe):
         ge=1,
         le=100_000,
     )
-    route: Literal["auto", "fourier", "astra", "astra-cpu", "astra-cuda"] = parameter(
+    route: Literal["auto", "fourier", "nufft", "astra", "astra-cpu", "astra-cuda"] = parameter(
         "auto",
-        "who backprojects: non-uniform FFT, or ASTRA (on the GPU where there is one)",
+        "who backprojects: our Fourier gridding, finufft, or ASTRA (on the GPU where there is one)",
         source="assumed: auto takes the fastest exact one",
     )
     rotation_axis_px: float | None = parameter(
@@ -235,7 +235,7 @@ def reconstruct(
     >>> scan = Scan(1000 * np.exp(-line_integral), 1000 * ones, 0 * ones, beam)
     >>> made = reconstruct(scan, ReconstructionRecipe(algorithm="fbp", rings=RingRecipe(method="none")))
     >>> made.volume.values.shape, round(made.axis.px, 1), made.made_by.backend
-    ((1, 65, 65), 30.3, 'nufft')
+    ((1, 65, 65), 30.3, 'fourier')
     >>> [int(i) for i in np.unravel_index(made.volume.values.argmax(), made.volume.values.shape)]
     [0, 32, 44]
     """
@@ -275,8 +275,6 @@ def _projector_name(recipe: ReconstructionRecipe, beam: ParallelBeam, threads: i
     match recipe.route:
         case "auto":
             taken: str = made("auto").name
-        case "fourier":
-            taken = made("nufft").name
         case "astra":
             try:
                 taken = made("astra-cuda").name
@@ -284,5 +282,5 @@ def _projector_name(recipe: ReconstructionRecipe, beam: ParallelBeam, threads: i
                 taken = made("astra-cpu").name
         case _:
             taken = made(recipe.route).name
-    names: dict[str, ProjectorName] = {"nufft": "nufft", "astra-cpu": "astra-cpu", "astra-cuda": "astra-cuda"}
-    return names[taken]
+    known: tuple[ProjectorName, ...] = ("fourier", "nufft", "astra-cpu", "astra-cuda")
+    return next(name for name in known if name == taken)
