@@ -4,19 +4,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from npsi_twin.cycling.ageing import NONE, AgeingHypothesis, age, hypothesis
+from npsi_twin.cycling.ageing import NONE, SWELLING, AgeingHypothesis, AgeingRecipe, age, hypothesis
 from npsi_twin.cycling.protocol import CONDITIONS, condition
-from npsi_twin.electrode.build import ElectrodeRecipe, build_electrode
-from npsi_twin.electrode.specimen import SpecimenRecipe
 from npsi_twin.errors import ParameterError
 from npsi_twin.materials.alloy import lithium_per_silicon
 from npsi_twin.seeds import Seeds
-
-
-@pytest.fixture(scope="module")
-def pristine():
-    return build_electrode(ElectrodeRecipe(specimen=SpecimenRecipe(width_um=3.0, length_um=2.0)), seeds=Seeds(5))
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ def test_pristine_stays_as_it_is(pristine):
 
 @pytest.mark.parametrize("name", [name for name in CONDITIONS if name != "pristine"])
 def test_cycled_conditions_need_mechanisms(pristine, name):
-    with pytest.raises(ParameterError, match="not part of this version"):
+    with pytest.raises(ParameterError, match="no mechanism"):
         age(pristine, NONE, condition(name), seeds=Seeds(5))
 
 
@@ -72,3 +66,16 @@ def test_unknown_names_are_refused():
         condition("1000/3")
     with pytest.raises(ParameterError, match="agglomeration"):
         hypothesis("agglomeration")
+
+
+def test_swelling_describes_first_lithiations_only(pristine):
+    assert str(hypothesis("swelling")) == "swelling: lithiation -> swelling"
+    assert age(pristine, SWELLING, condition("pristine"), seeds=Seeds(5)) is pristine
+    for name, state in CONDITIONS.items():
+        if state.cycle <= 2:
+            assert AgeingRecipe(condition=name, hypothesis="swelling").how() is SWELLING
+            continue
+        with pytest.raises(ParameterError, match="agglomeration, pulverisation and delamination"):
+            age(pristine, SWELLING, state, seeds=Seeds(5))
+        with pytest.raises(ValidationError, match="agglomeration, pulverisation and delamination"):
+            AgeingRecipe(condition=name, hypothesis="swelling")

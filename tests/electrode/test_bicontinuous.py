@@ -27,7 +27,7 @@ def cubes(edge_nm, centres):
     found = measure_polyhedra(normals, distances, start)
     return Particles(
         np.asarray(centres, float), normals, distances, start, found.lower_nm, found.upper_nm, found.volume_nm3,
-        np.zeros(count),
+        np.zeros(count), np.ones(count),
     )  # fmt: skip
 
 

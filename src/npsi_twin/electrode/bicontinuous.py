@@ -32,6 +32,8 @@ from npsi_twin.electrode.waves import Singles, WaveField, shell_waves
 from npsi_twin.recipes import Recipe, parameter
 from npsi_twin.seeds import Seeds
 
+#: Porosity up to which a particle's pores count as closed.
+_CLOSED = 1e-5
 #: Lattice on which levels are solved: samples per wavelength; least and most samples across a particle.
 _SAMPLES_PER_WAVELENGTH, _LEAST_SAMPLES, _MOST_SAMPLES = 14, 40, 120
 
@@ -80,20 +82,20 @@ class PoreNetworks:
     levels
         (particles,); silicon is where the field is above its particle's level.
     wavelength_nm
-        2 pi over the mean wave number, nm.
+        2 pi over the mean wave number, (particles,), nm.
     mean_pore_nm, mean_ligament_nm
-        Mean chords of the two phases asked for, nm.
+        Expected mean chords of the two phases, (particles,), nm; 0 and infinity where the pores are closed.
     """
 
     wavevectors_per_nm: Floats
     phases_rad: Floats
     levels: Floats
-    wavelength_nm: float
-    mean_pore_nm: float
-    mean_ligament_nm: float
+    wavelength_nm: Floats
+    mean_pore_nm: Floats
+    mean_ligament_nm: Floats
 
     def __post_init__(self) -> None:
-        for array in (self.wavevectors_per_nm, self.phases_rad, self.levels):
+        for array in vars(self).values():
             array.flags.writeable = False
 
     def field(self, particle: int) -> WaveField:
@@ -137,28 +139,88 @@ def build_pore_networks(recipe: SiliconRecipe, particles: Particles, *, seeds: S
         rng = seeds.stream("particle-pores", particle)
         field = shell_waves(rng, recipe.waves, recipe.wavelength_nm, recipe.wavelength_spread_fraction)
         wavevectors[particle], phases[particle] = field.wavevectors_per_nm, field.phases_rad
-    networks = PoreNetworks(
-        wavevectors, phases, np.zeros(count), recipe.wavelength_nm, recipe.mean_pore_nm, recipe.mean_ligament_nm
+    lengths = (np.full(count, nm) for nm in (recipe.wavelength_nm, recipe.mean_pore_nm, recipe.mean_ligament_nm))
+    networks = PoreNetworks(wavevectors, phases, np.zeros(count), *lengths)
+    return replace(networks, levels=solve_levels(networks, particles, np.full(count, recipe.porosity_fraction)))
+
+
+def swollen_pore_networks(
+    networks: PoreNetworks, particles: Particles, linear_growth: Floats, porosity_fraction: Floats
+) -> PoreNetworks:
+    """Keep every particle's field in its own growing coordinates, and cut it at a new level.
+
+    Parameters
+    ----------
+    networks
+        Fields before swelling.
+    particles
+        Envelopes after swelling.
+    linear_growth
+        Cube root of each envelope's volume ratio, (particles,).
+    porosity_fraction
+        Share of each grown envelope that is pore, (particles,); 0 where the pores are closed.
+
+    Returns
+    -------
+    PoreNetworks
+        The same skeletons, larger and thicker; mean chords follow the Gaussian field's formulas at the new levels.
+    """
+    before = networks.mean_pore_nm / (networks.mean_pore_nm + networks.mean_ligament_nm)
+    pore, ligament = np.zeros(particles.count), np.full(particles.count, np.inf)
+    for i in np.nonzero(porosity_fraction > _CLOSED)[0]:
+        porosity = float(porosity_fraction[i])
+        # mean pore = 4 porosity / S_V, and S_V falls with exp(-xi^2 / 2) and with the growth.
+        rarer = math.exp((normalised_level(porosity) ** 2 - normalised_level(before[i]) ** 2) / 2)
+        pore[i] = networks.mean_pore_nm[i] * linear_growth[i] * rarer * porosity / before[i]
+        ligament[i] = pore[i] * (1 - porosity) / porosity
+    grown = replace(
+        networks,
+        wavevectors_per_nm=networks.wavevectors_per_nm / linear_growth[:, None, None],
+        wavelength_nm=networks.wavelength_nm * linear_growth,
+        mean_pore_nm=pore,
+        mean_ligament_nm=ligament,
     )
-    return replace(networks, levels=solve_levels(networks, particles, recipe.porosity_fraction))
+    return replace(grown, levels=solve_levels(grown, particles, porosity_fraction))
 
 
-def solve_levels(networks: PoreNetworks, particles: Particles, porosity_fraction: float) -> Floats:
-    """Return the level (particles,) at which each particle's pores fill ``porosity_fraction`` of its own envelope."""
-    size = np.cbrt(particles.envelope_nm3)
-    spacing = np.minimum(networks.wavelength_nm / _SAMPLES_PER_WAVELENGTH, size / _LEAST_SAMPLES)
-    spacing = np.maximum(spacing, size / _MOST_SAMPLES)
-    levels = np.full(particles.count, normalised_level(porosity_fraction))
+def solve_levels(networks: PoreNetworks, particles: Particles, porosity_fraction: Floats) -> Floats:
+    """Return the level (particles,) at which pores fill ``porosity_fraction`` (particles,) of their own envelope.
+
+    Where nothing but silicon is left, the level lies below anything that the sum of waves can reach.
+    """
+    closed = porosity_fraction <= _CLOSED
+    levels = np.where(closed, -1 - math.sqrt(2 * networks.phases_rad.shape[1]), 0.0)
+    for i in np.nonzero(~closed)[0]:
+        levels[i] = normalised_level(float(porosity_fraction[i]))
     if particles.count:
-        _solve_levels(
+        _visit_lattices(
             networks.wavevectors_per_nm, networks.phases_rad, particles.facet_normals, particles.facet_distances_nm,
-            particles.facet_start, particles.lower_nm, particles.upper_nm, spacing, 1 - porosity_fraction, levels,
+            particles.facet_start, particles.lower_nm, particles.upper_nm, _lattice_nm(networks, particles),
+            np.where(closed, -1.0, 1 - porosity_fraction), levels, np.empty(particles.count),
         )  # fmt: skip
     return levels
 
 
+def solid_fractions(networks: PoreNetworks, particles: Particles) -> Floats:
+    """Return silicon volume over envelope volume of each particle (particles,), integrated on its own field."""
+    solid = np.empty(particles.count)
+    if particles.count:
+        _visit_lattices(
+            networks.wavevectors_per_nm, networks.phases_rad, particles.facet_normals, particles.facet_distances_nm,
+            particles.facet_start, particles.lower_nm, particles.upper_nm, _lattice_nm(networks, particles),
+            np.full(particles.count, -1.0), networks.levels.copy(), solid,
+        )  # fmt: skip
+    return solid
+
+
+def _lattice_nm(networks: PoreNetworks, particles: Particles) -> Floats:
+    size = np.cbrt(particles.envelope_nm3)
+    spacing = np.minimum(networks.wavelength_nm / _SAMPLES_PER_WAVELENGTH, size / _LEAST_SAMPLES)
+    return np.asarray(np.maximum(spacing, size / _MOST_SAMPLES))
+
+
 @njit(cache=True, parallel=True)
-def _solve_levels(
+def _visit_lattices(
     wavevectors: Floats,
     phases: Floats,
     normals: Floats,
@@ -167,9 +229,11 @@ def _solve_levels(
     lower: Floats,
     upper: Floats,
     spacings: Floats,
-    solid_fraction: float,
+    wanted: Floats,
     levels: Floats,
+    solid: Floats,
 ) -> None:
+    """Solve the levels of particles whose ``wanted`` solid fraction is not negative, and measure all in ``solid``."""
     for i in prange(levels.size):
         spacing = spacings[i]
         low = np.floor(lower[i] / spacing)
@@ -184,12 +248,15 @@ def _solve_levels(
             wavevectors[i], phases[i], normals[first:last], distances[first:last], along, height, across, spacing,
             field, envelope,
         )  # fmt: skip
-        levels[i] = _solve_level(field, envelope, solid_fraction, levels[i])
+        levels[i], solid[i] = _level_and_solid(field, envelope, wanted[i], levels[i])
 
 
 @njit(cache=True)
-def _solve_level(field: Singles, envelope: Singles, solid_fraction: float, level: float) -> float:
-    """Find the level at which the solid fills its share of the envelope: Newton's steps inside a shrinking bracket."""
+def _level_and_solid(field: Singles, envelope: Singles, solid_fraction: float, level: float) -> tuple[float, float]:
+    """Return the level at which the solid fills its share of the envelope, and that share.
+
+    Newton's steps inside a shrinking bracket; a negative ``solid_fraction`` leaves the level as it is.
+    """
     count, total = 0, 0.0
     values, steps, weights = np.empty(field.size), np.empty(field.size), np.empty(field.size)
     for z in range(1, field.shape[0] - 1):
@@ -201,6 +268,9 @@ def _solve_level(field: Singles, envelope: Singles, solid_fraction: float, level
                     total += weights[count]
                     count += 1
     low, high = level - 3.0, level + 3.0
+    if solid_fraction < 0:
+        low = high = level
+    excess = 0.0
     for _ in range(60):
         excess, slope = -solid_fraction * total, 0.0
         for i in range(count):
@@ -208,7 +278,7 @@ def _solve_level(field: Singles, envelope: Singles, solid_fraction: float, level
             excess += weights[i] * share
             if 0 < share < 1:
                 slope += weights[i] / steps[i]
-        if abs(excess) <= 1e-6 * solid_fraction * total:
+        if low == high or abs(excess) <= 1e-6 * solid_fraction * total:
             break
         if excess > 0:
             low = level
@@ -217,4 +287,4 @@ def _solve_level(field: Singles, envelope: Singles, solid_fraction: float, level
         level = level + excess / slope if slope > 0 else (low + high) / 2
         if not low < level < high:
             level = (low + high) / 2
-    return level
+    return level, solid_fraction + excess / total

@@ -10,7 +10,7 @@ with c0 solved so that the solids' volumes follow the slurry's weights. Carbon a
 everywhere. It holds while features of the domain are below the voxel; pores inside particles stay empty.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
@@ -142,17 +142,9 @@ def fill_carbon_binder(
             "solid share between particles varies between them. Widen the range."
         )
 
-    def binder(level: float) -> CarbonBinder:
-        return CarbonBinder(
-            field, recipe.contrast, level, recipe.least_fraction, recipe.most_fraction, recipe.carbon_share
-        )
-
-    def excess(level: float) -> float:
-        return float((binder(level).share(modulation) * room_nm3).sum()) - wanted
-
-    # Beyond this level the unclipped share is at the limit wherever the modulation lets it.
-    limit = 4 * recipe.most_fraction
-    if silicon_nm3 <= 0 or excess(0.0) > 0 or excess(limit) < 0:
+    binder = CarbonBinder(field, recipe.contrast, 0.0, recipe.least_fraction, recipe.most_fraction, recipe.carbon_share)
+    solved = solve_solids(binder, modulation, room_nm3, wanted) if silicon_nm3 > 0 else None
+    if solved is None:
         mean = wanted / float(room_nm3.sum()) if room_nm3.sum() > 0 else float("inf")
         raise ParameterError(
             f"slurry: carbon and polyimide would fill {mean:.3f} of the room between particles; allowed "
@@ -162,4 +154,27 @@ def fill_carbon_binder(
             "weights "
             "or the limits."
         )
-    return binder(float(brentq(excess, 0.0, limit, xtol=1e-9)))
+    return solved
+
+
+def solve_solids(binder: CarbonBinder, modulation: Floats, room_nm3: Floats, solids_nm3: float) -> CarbonBinder | None:
+    """Solve the solid share so that carbon and polyimide have a given volume; None where the room cannot hold it.
+
+    Parameters
+    ----------
+    binder
+        Field, contrast and limits; its own level does not matter.
+    modulation, room_nm3
+        Samples of the room between particles, as in `fill_carbon_binder`.
+    solids_nm3
+        The solids' volume, nm3.
+    """
+
+    def excess(level: float) -> float:
+        return float((replace(binder, level_fraction=level).share(modulation) * room_nm3).sum()) - solids_nm3
+
+    # Beyond this level the unclipped share is at the limit wherever the modulation lets it.
+    limit = 4 * binder.most_fraction
+    if excess(0.0) > 0 or excess(limit) < 0:
+        return None
+    return replace(binder, level_fraction=float(brentq(excess, 0.0, limit, xtol=1e-9)))

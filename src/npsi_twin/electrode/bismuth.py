@@ -78,8 +78,8 @@ def build_bismuth(recipe: BismuthRecipe, particles: Particles, networks: PoreNet
     if owed > max(1.0, 0.05 * sum(map(len, places))):
         raise ParameterError(
             f"bismuth: {owed:.0f} beads of {recipe.bead_diameter_nm:g} nm found no place in pores of "
-            f"{networks.mean_pore_nm:g} nm on average; they must fit between the walls. Ask for smaller beads or "
-            "less bismuth."
+            f"{networks.mean_pore_nm.mean():g} nm on average; they must fit between the walls. "
+            "Ask for smaller beads or less bismuth."
         )
     start = np.concatenate([[0], np.cumsum([len(p) for p in places])]).astype(np.int64)
     return BismuthBeads(np.concatenate(places) if places else np.empty((0, 3)), start, radius)

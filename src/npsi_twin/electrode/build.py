@@ -51,7 +51,9 @@ def build_electrode(recipe: ElectrodeRecipe, *, seeds: Seeds) -> Electrode:
     ParameterError
         If the asked numbers do not fit together physically (packing, solids between particles, beads in pores).
 
-    Notes ----- Carbon and polyimide follow the slurry's weights against the silicon inside the specimen, so that the
+    Notes
+    -----
+    Carbon and polyimide follow the slurry's weights against the silicon inside the specimen, so that the
     ratio holds for what is scanned, whatever its size.
 
     Examples

@@ -87,6 +87,8 @@ class Particles:
         Exact volume of each envelope, (particles,), nm3.
     lithium_per_silicon
         x in LixSi of each particle's silicon, (particles,).
+    silicon_volume_ratio
+        Volume of each particle's silicon as drawn over its lithium-free volume, (particles,); 1 until it swells.
     """
 
     centre_nm: Floats
@@ -97,6 +99,7 @@ class Particles:
     upper_nm: Floats
     envelope_nm3: Floats
     lithium_per_silicon: Floats
+    silicon_volume_ratio: Floats
 
     def __post_init__(self) -> None:
         for array in vars(self).values():
@@ -301,10 +304,10 @@ def _grow(
 ) -> Particles:
     """Cut the contacts and grow all grains by one factor until envelopes fill their share of the layer."""
     wanted = recipe.envelope_fraction * layer_nm3
-    walls = _wall_planes(places, foil, layer)
+    walls = wall_planes(places, foil, layer)
 
     def planes_at(growth: float) -> tuple[Integers, Floats, Floats]:
-        contacts = _contact_planes(places, radii * growth, facets.reach_nm * growth, recipe.clearance_nm)
+        contacts = contact_planes(places, radii * growth, facets.reach_nm * growth, recipe.clearance_nm)
         owner = np.concatenate([facets.owner, contacts[0], walls[0]])
         normals = np.concatenate([facets.normals, contacts[1], walls[1]])
         distances = np.concatenate([facets.distances_nm * growth, contacts[2], walls[2]])
@@ -325,10 +328,10 @@ def _grow(
             "smaller particles or for less clearance."
         )
     growth = float(brentq(excess, *_GROWTH, xtol=1e-5))
-    return _finish(places, *planes_at(growth))
+    return bounded_particles(places, *planes_at(growth))
 
 
-def _finish(places: Floats, start: Integers, normals: Floats, distances: Floats) -> Particles:
+def bounded_particles(places: Floats, start: Integers, normals: Floats, distances: Floats) -> Particles:
     """Drop planes that bound nothing and particles that the contacts left empty."""
     found = measure_polyhedra(normals, distances, start)
     owner = np.repeat(np.arange(found.volume_nm3.size), np.diff(start))
@@ -345,10 +348,11 @@ def _finish(places: Floats, start: Integers, normals: Floats, distances: Floats)
         upper_nm=found.upper_nm[kept],
         envelope_nm3=found.volume_nm3[kept],
         lithium_per_silicon=np.zeros(int(kept.sum())),
+        silicon_volume_ratio=np.ones(int(kept.sum())),
     )
 
 
-def _contact_planes(
+def contact_planes(
     places: Floats, radii: Floats, reach: Floats, clearance_nm: float
 ) -> tuple[Integers, Floats, Floats]:
     """Return owner, normal and distance of both sides of every radical plane within reach."""
@@ -364,7 +368,7 @@ def _contact_planes(
     return owner[cutting], np.concatenate([towards, -towards])[cutting], planes[cutting]
 
 
-def _wall_planes(places: Floats, foil: HeightMap, layer: HeightMap) -> tuple[Integers, Floats, Floats]:
+def wall_planes(places: Floats, foil: HeightMap, layer: HeightMap) -> tuple[Integers, Floats, Floats]:
     """Return owner, normal and distance of the tangent planes of foil and top at each particle."""
     along, height, across = places.T
     ground, room = foil.at(along, across), layer.at(along, across)

@@ -74,8 +74,11 @@ class Shares(NamedTuple):
 
 
 @njit(cache=True, parallel=True)
-def rasterise(scene: SceneArrays, axes: GridAxes, sub: int, unresolved: bool, out: Shares) -> None:
-    """Fill ``out`` for all rows of ``axes``, each voxel cut into ``sub`` cubed for the pore networks."""
+def rasterise(scene: SceneArrays, axes: GridAxes, sub: int, unresolved: NDArray[np.bool_], out: Shares) -> None:
+    """Fill ``out`` for all rows of ``axes``, each voxel cut into ``sub`` cubed for the pore networks.
+
+    ``unresolved`` (particles,) says whose pore network is below the voxels.
+    """
     rows = axes.along.size
     waves = scene.binder_phases.size
     cos_x = np.empty((waves, axes.across.size), np.float32)
@@ -227,7 +230,7 @@ def _foil_and_domain(axes: GridAxes, z: int, y: int, x: int) -> tuple[float, flo
 def _compose_slice(
     scene: SceneArrays,
     axes: GridAxes,
-    unresolved: bool,
+    unresolved: NDArray[np.bool_],
     z: int,
     taken: Singles,
     cos_x: Singles,
@@ -282,7 +285,7 @@ def _write_voxel(
     envelope: float,
     domain: float,
     solids: float,
-    unresolved: bool,
+    unresolved: NDArray[np.bool_],
     z: int,
     y: int,
     x: int,
@@ -306,7 +309,7 @@ def _write_voxel(
         phase = _CURRENT_COLLECTOR
     elif envelope > 0 and inside * envelope >= max(inside * domain, open_space):
         solid = silicon + out.bismuth[z, y, x] / max(inside, 1e-9)
-        if unresolved:
+        if unresolved[out.particle_id[z, y, x] - 1]:
             phase = _UNRESOLVED
         elif 2 * solid > envelope:
             phase = _SILICON

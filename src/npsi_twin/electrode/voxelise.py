@@ -11,7 +11,7 @@ Rows are independent: a slab has the same bits alone as in the whole volume, for
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from npsi_twin.volumes import FloatArray, VoxelGrid
 
 #: Samples per wavelength of the pore network; coarser voxels are cut into sub-voxels.
 _SAMPLES_PER_WAVELENGTH = 12
+#: Porosity below which a particle counts as dense.
+_CLOSED_POROSITY = 0.01
 #: Cells, and rows of cells at a time, in which the room between particles is measured.
 _ROOM_CELL_NM, _ROOM_ROWS = 100.0, 32
 
@@ -153,14 +155,20 @@ def room_between_particles(scene: Electrode) -> tuple[Floats, Floats, float]:
     Returns
     -------
     tuple
-        The modulation field in n cells (n,), the domain's volume in each (n,) nm3, and the silicon's volume, nm3.
+        The modulation field in n cells (n,), the domain's volume in each (n,) nm3, and the volume that the
+        silicon has without its lithium, nm3.
     """
     grid = specimen_grid(scene, _ROOM_CELL_NM)
     height_nm, across_nm, along_nm = grid.height_nm, grid.across_nm, grid.along_nm
     modulation, room, silicon = [], [], 0.0
+    # What voxels carry as lithium is here how much their silicon has swollen.
+    swollen = scene.particles.silicon_volume_ratio - 1
+    tagged = replace(scene, particles=replace(scene.particles, lithium_per_silicon=swollen))
     for first in range(0, grid.shape[0], _ROOM_ROWS):
         rows = range(first, min(first + _ROOM_ROWS, grid.shape[0]))
-        slab = _shares(scene, grid, rows, sub=2)
+        slab = _shares(tagged, grid, rows, sub=2)
+        if slab.lithium.any():
+            slab = slab._replace(silicon=slab.silicon / (1 + slab.lithium))
         silicon += float(slab.silicon.sum(dtype=np.float64))
         z, y, x = np.nonzero(slab.carbon_binder)
         points = np.stack([along_nm[first + z], height_nm[y], across_nm[x]], axis=1)
@@ -205,11 +213,14 @@ def _check(electrode: Electrode, grid: VoxelGrid, rows: range) -> None:
 
 
 def _sub_samples(electrode: Electrode, grid: VoxelGrid) -> int:
-    return max(1, math.ceil(grid.voxel_nm * _SAMPLES_PER_WAVELENGTH / electrode.pores.wavelength_nm - 1e-9))
+    shortest_nm = float(electrode.pores.wavelength_nm.min(initial=np.inf))
+    return max(1, math.ceil(grid.voxel_nm * _SAMPLES_PER_WAVELENGTH / shortest_nm - 1e-9))
 
 
-def _is_unresolved(electrode: Electrode, grid: VoxelGrid) -> bool:
-    return min(electrode.pores.mean_pore_nm, electrode.pores.mean_ligament_nm) < 2 * grid.voxel_nm
+def _is_unresolved(electrode: Electrode, grid: VoxelGrid) -> NDArray[np.bool_]:
+    """Say for each particle (particles,) whether its network is below two voxels; closed pores leave plain silicon."""
+    pore, ligament = electrode.pores.mean_pore_nm, electrode.pores.mean_ligament_nm
+    return (np.minimum(pore, ligament) < 2 * grid.voxel_nm) & (pore > _CLOSED_POROSITY * (pore + ligament))
 
 
 def _scene_arrays(electrode: Electrode) -> SceneArrays:
