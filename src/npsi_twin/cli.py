@@ -344,7 +344,7 @@ def reconstruct(
         Literal["sirt-fbp", "fbp"] | None, typer.Option(help="Algorithm, instead of the specification's.")
     ] = None,
     route: Annotated[
-        Literal["auto", "fourier", "astra", "astra-cpu", "astra-cuda"] | None,
+        Literal["auto", "fourier", "nufft", "astra", "astra-cpu", "astra-cuda"] | None,
         typer.Option(help="Route, instead of the specification's."),
     ] = None,
     axis_px: Annotated[float | None, typer.Option(help="Column of the rotation axis; found when left out.")] = None,

@@ -47,6 +47,8 @@ TRUTH, SCAN, RECONSTRUCTION, SEGMENTATION = "truth.h5", "scan.h5", "reconstructi
 MEASUREMENTS, MEASURED_MAPS, COMPARISON = "measurements.csv", "measurements.h5", "comparison.json"
 
 _VOXELS_AT_ONCE = 1 << 24
+#: What the projector takes at a time: it works on sixteen slices at once.
+_SLICES_AT_ONCE = 16
 _TRUTH_FIELDS = {
     "phase": np.uint8,
     "void_fraction": np.float32,
@@ -120,8 +122,8 @@ def _instrument(microscope: MicroscopeRecipe) -> dict[str, tuple[Any, str]]:
 
 
 def fine_parts(grid: VoxelGrid, rows: range) -> list[range]:
-    """Cut fine rows into parts of about 16 million voxels, of an even number of rows where there is a choice."""
-    height = max(2, _VOXELS_AT_ONCE // (grid.shape[1] * grid.shape[2]) // 2 * 2)
+    """Cut fine rows into parts of about 16 million voxels, of which composition is made at a time."""
+    height = max(1, _VOXELS_AT_ONCE // (grid.shape[1] * grid.shape[2]))
     return [rows[start : start + height] for start in range(0, len(rows), height)]
 
 
@@ -131,11 +133,14 @@ def _exposed_rows(
     grid, fine = simulation_grid(microscope), simulation_rows(microscope, rows)
     line_integrals = np.empty((len(fine), microscope.stage.views, grid.shape[2]), np.float32)
     taken = ""
-    # A few fine slices at a time: their composition is an order of magnitude larger than their line integrals.
-    for part in fine_parts(grid, fine):
-        attenuation_per_um = contrast(voxelise(electrode, grid, part), microscope.energy_kev)
-        where = slice(part.start - fine.start, part.stop - fine.start)
-        line_integrals[where], taken = project(
+    for start in range(0, len(fine), _SLICES_AT_ONCE):
+        batch = fine[start : start + _SLICES_AT_ONCE]
+        attenuation_per_um = np.empty((len(batch), *grid.shape[1:]), np.float32)
+        # Composition is an order of magnitude larger than attenuation: a few slices of it at a time.
+        for part in fine_parts(grid, batch):
+            where = slice(part.start - batch.start, part.stop - batch.start)
+            attenuation_per_um[where] = contrast(voxelise(electrode, grid, part), microscope.energy_kev)
+        line_integrals[start : start + len(batch)], taken = project(
             attenuation_per_um, microscope, seeds=seeds, projector=projector, threads=threads()
         )
     with scipy.fft.set_workers(threads()):
