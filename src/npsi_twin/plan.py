@@ -4,6 +4,7 @@ Each stage's cost is the count of what it handles (voxels, polar samples, counts
 two cores of an AMD EPYC. Times scale with the machine, memory and disk do not.
 """
 
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -23,14 +24,16 @@ _PROCESS_BYTES = 350e6  # interpreter with numpy, scipy, numba and finufft
 _BLUR_BYTES = 250e6  # transforms of the blur, a few views at a time
 
 # Seconds on the reference machine for one of what is counted.
-_S_PER_TRUE_VOXEL = 60e-9  # voxelise, attenuation, compress, write
-_S_PER_FINE_VOXEL = 10e-9  # voxelise and attenuation on the simulation grid
-_S_PER_POLAR_SAMPLE = 30e-9  # projection: one view of one column of one row, with its share of the transforms
-_S_PER_COUNT = 60e-9  # blur, photons, camera
-_S_PER_SINOGRAM_SAMPLE = 90e-9  # corrections, rings, backprojection
-_S_PER_VOXEL_SEGMENTED = 150e-9
-_S_PER_VOXEL_MEASURED = 800e-9  # truth and recovered
-_S_REPORT = 8.0
+_S_PER_PARTICLE = 17e-3  # packing, pore network and its level
+_S_PER_TRUE_VOXEL = 320e-9  # voxelise, attenuation, compress, write
+_S_PER_FINE_VOXEL = 40e-9  # voxelise and attenuation on the simulation grid
+_S_PER_POLAR_SAMPLE = 57e-9  # projection and blur of one fine column of one view of one fine row
+_S_PER_COUNT = 150e-9  # photons and camera
+_S_PER_SINOGRAM_SAMPLE = 75e-9  # corrections, rings, backprojection
+_S_PER_VOXEL_SEGMENTED = 185e-9
+_S_PER_VOXEL_MEASURED = 245e-9  # truth and recovered
+_S_PER_VOXEL_COMPARED = 55e-9
+_S_REPORT = 3.0
 
 
 @dataclass(frozen=True)
@@ -135,16 +138,25 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
     whole = _PROCESS_BYTES + 32 * voxels
     return Costs(
         (
+            StageCost("electrode", _particles(specification) * _S_PER_PARTICLE, _PROCESS_BYTES, 0),
             build,
             scan,
             reconstruct,
             StageCost("segment", speed * voxels * _S_PER_VOXEL_SEGMENTED, whole, 0.05 * voxels),
             StageCost("measure", speed * voxels * _S_PER_VOXEL_MEASURED, whole, 1e6),
-            StageCost("compare", 1.0, whole, 1e5),
+            StageCost("compare", speed * voxels * _S_PER_VOXEL_COMPARED, whole, 1e5),
             StageCost("report", _S_REPORT, _PROCESS_BYTES + 4 * rows * columns, 5e6),
         ),
         workers,
     )
+
+
+def _particles(specification: Specification) -> float:
+    """Return about how many particles the scene holds: the envelopes' share of the layer over the median particle."""
+    powder, layer = specification.electrode.powder, specification.electrode.layer
+    specimen, margin_um = specification.electrode.specimen, 2 * powder.largest_diameter_um
+    area_um2 = (2 * specimen.reach_um + margin_um) * (specimen.length_um + margin_um)
+    return area_um2 * layer.mean_height_um * powder.envelope_fraction / (math.pi / 6 * powder.median_diameter_um**3)
 
 
 def _reconstruction_cost(rows: int, columns: int, views: int, slab: int, workers: int) -> StageCost:
