@@ -57,6 +57,7 @@ _TRUTH_FIELDS = {
     "carbon_binder_fraction": np.float32,
     "current_collector_fraction": np.float32,
     "bismuth_fraction": np.float32,
+    "sei_fraction": np.float32,
     "attenuation_per_um": np.float32,
     "particle_id": np.int32,
 }

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from npsi_twin.cycling.lithiation import Lithiation, share_charge
 from npsi_twin.cycling.protocol import Condition, condition
-from npsi_twin.electrode.bicontinuous import solid_fractions
 from npsi_twin.errors import IncompatibleError, ParameterError
 from npsi_twin.materials.alloy import LARGEST_LITHIUM_PER_SILICON, lithium_per_silicon
 from npsi_twin.seeds import Seeds
@@ -40,7 +39,7 @@ def test_the_shared_charge_is_the_whole_charge(particles, mean):
 @pytest.mark.parametrize("values", [{}, {"depth_gradient": 1.0, "particle_spread": 1.0}])
 def test_lithium_is_capacity_times_silicon(pristine, capacity, values):
     x = lithium(pristine, state=replace(FIRST, capacity_mah_per_g=capacity), **values)
-    silicon = solid_fractions(pristine.pores, pristine.particles) * pristine.particles.envelope_nm3
+    silicon = pristine.pores.solid_fraction * pristine.particles.envelope_nm3
     assert (x * silicon).sum() / silicon.sum() == pytest.approx(lithium_per_silicon(capacity), rel=1e-12)
     assert 0 < x.min() < x.max() <= LARGEST_LITHIUM_PER_SILICON
 

@@ -12,7 +12,6 @@ from npsi_twin.cycling.ageing import SWELLING, AgeingHypothesis, age
 from npsi_twin.cycling.lithiation import Lithiation
 from npsi_twin.cycling.protocol import Condition, condition
 from npsi_twin.cycling.swelling import Swelling
-from npsi_twin.electrode.bicontinuous import solid_fractions
 from npsi_twin.electrode.build import ElectrodeRecipe, build_electrode
 from npsi_twin.electrode.specimen import SpecimenRecipe
 from npsi_twin.electrode.voxelise import specimen_grid, voxelise
@@ -35,7 +34,7 @@ def swollen(scene, state, *, lithiation=EVEN, **values):
 
 
 def silicon_nm3(scene):
-    return solid_fractions(scene.pores, scene.particles) * scene.particles.envelope_nm3
+    return scene.pores.solid_fraction * scene.particles.envelope_nm3
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +63,10 @@ def test_every_particle_keeps_its_silicon(pristine, accommodation):
 
 def test_pores_take_up_what_they_can_and_close(pristine):
     at_1000 = swollen(pristine, lithiated(1000.0), accommodation=1.0)
-    np.testing.assert_allclose(1 - solid_fractions(at_1000.pores, at_1000.particles), 0.298, atol=7e-3)
+    np.testing.assert_allclose(1 - at_1000.pores.solid_fraction, 0.298, atol=7e-3)
     np.testing.assert_allclose(at_1000.particles.envelope_nm3, pristine.particles.envelope_nm3, rtol=1e-6)
     closed = swollen(pristine, lithiated(2000.0), accommodation=1.0)
-    assert solid_fractions(closed.pores, closed.particles).min() > 0.99
+    assert closed.pores.solid_fraction.min() > 0.99
     # A closed envelope is as large as its silicon: 0.396 x 2.547.
     growth = closed.particles.envelope_nm3 / pristine.particles.envelope_nm3
     np.testing.assert_allclose(growth, 0.396 * 2.547, rtol=2e-3)
@@ -82,7 +81,7 @@ def test_closed_particles_are_labelled_silicon_and_not_unresolved(pristine):
 
 def test_without_accommodation_pores_keep_their_share(pristine):
     scene = swollen(pristine, lithiated(2000.0), accommodation=0.0)
-    before, after = (solid_fractions(s.pores, s.particles) for s in (pristine, scene))
+    before, after = (s.pores.solid_fraction for s in (pristine, scene))
     np.testing.assert_allclose(after, before, atol=2e-4)
     np.testing.assert_allclose(scene.particles.envelope_nm3 / pristine.particles.envelope_nm3, 2.5468, rtol=1e-4)
 

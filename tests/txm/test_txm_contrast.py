@@ -12,7 +12,7 @@ from npsi_twin.txm.contrast import contrast, silicon_attenuation_per_um
 
 
 def composition(**given):
-    names = ("silicon", "carbon_binder", "current_collector", "bismuth")
+    names = ("silicon", "carbon_binder", "current_collector", "bismuth", "sei")
     fractions = {f"{n}_fraction": np.full((2, 3, 4), given.get(n, 0.0), np.float32) for n in names}
     lithium = np.full((2, 3, 4), given.get("lithium_per_silicon", 0.0), np.float32)
     return SimpleNamespace(**fractions, lithium_per_silicon=lithium, carbon_share=given.get("carbon_share", 0.5))

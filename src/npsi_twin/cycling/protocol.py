@@ -1,8 +1,9 @@
-"""The conditions under which the paper scanned its electrodes, by name.
+"""The conditions under which electrodes are scanned, by name.
 
-Nothing is computed here: `CONDITIONS` is the typed table of Zhao et al. 2018, section 2.2. Every condition is a
-separate cell. Cells of the 1000 mAh/g series saw 1570 mAh/g in their first lithiation, so that their silicon
-remembers more than they now hold. Capacities are charge capacities per gram of np-Si (the mass basis is inferred; the
+`CONDITIONS` is the typed table of Zhao et al. 2018, section 2.2; ``"<capacity>/<cycle>"``, for example ``"1500/20"``,
+names any other constant-capacity cycling, its first lithiation at the same capacity. Every condition is a separate
+cell. Cells of the 1000 mAh/g series saw 1570 mAh/g in their first lithiation, so that their silicon remembers more than
+they now hold. Capacities are charge capacities per gram of np-Si (the mass basis is inferred; the
 paper does not state it). `ageing` turns a pristine scene into the scene of a condition.
 
 References
@@ -10,11 +11,13 @@ References
 C. Zhao et al., Nano Energy 52 (2018) 381-390.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
 from npsi_twin.errors import ParameterError
+from npsi_twin.materials import alloy
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Condition:
     capacity_mah_per_g: float
     cycle: int
     first_lithiation_mah_per_g: float
-    end_state: Literal["pristine", "lithiated", "unknown"]
+    end_state: Literal["pristine", "lithiated", "delithiated", "unknown"]
     source: str
 
     @property
@@ -49,7 +52,19 @@ class Condition:
         """True where no current ever flowed."""
         return self.cycle == 0
 
+    def ending(self, end_state: Literal["lithiated", "delithiated"]) -> "Condition":
+        """Return the same cycling, opened in the given state; a pristine cell stays what it is.
 
+        Examples
+        --------
+        >>> condition("2000/100").ending("delithiated").end_state
+        'delithiated'
+        """
+        return self if self.is_pristine else replace(self, end_state=end_state)
+
+
+#: What a mole of silicon holds at most, as a capacity.
+_LARGEST_MAH_PER_G = alloy.LARGEST_LITHIUM_PER_SILICON * alloy.CAPACITY_PER_LITHIUM_MAH_PER_G
 _STATED = "Zhao 2018, section 2.2: stated"
 _STATED_BUT_STATE = "Zhao 2018, section 2.2: stated, but for the state of charge"
 _FIRST_INFERRED = "; first lithiation inferred to be at the cycling capacity"
@@ -67,21 +82,28 @@ CONDITIONS = MappingProxyType({condition.name: condition for condition in _TABLE
 
 
 def condition(name: str) -> Condition:
-    """Return one of the paper's conditions.
+    """Return one of the paper's conditions, or any ``"<capacity in mAh/g>/<cycle>"``.
 
     Raises
     ------
     ParameterError
-        If there is no such condition.
+        If the name is neither.
 
     Examples
     --------
     >>> condition("1000/2nd-lithiation").first_lithiation_mah_per_g
     1570.0
+    >>> condition("1500/20").cycle
+    20
     """
-    if name not in CONDITIONS:
+    if name in CONDITIONS:
+        return CONDITIONS[name]
+    other = re.fullmatch(r"(\d{1,4}(?:\.\d+)?)/(\d{1,5})", name)
+    if other is None or int(other[2]) < 1 or not 0 < float(other[1]) <= _LARGEST_MAH_PER_G:
         raise ParameterError(
-            f"condition: got {name!r}; allowed are {', '.join(CONDITIONS)}, the electrodes that the paper scanned. "
+            f"condition: got {name!r}; allowed are {', '.join(CONDITIONS)}, the electrodes that the paper scanned, or "
+            f"'<capacity>/<cycle>' with up to {_LARGEST_MAH_PER_G:.0f} mAh/g and from cycle 1, for example '1500/20'. "
             "Choose one."
         )
-    return CONDITIONS[name]
+    capacity = float(other[1])
+    return Condition(name, capacity, int(other[2]), capacity, "unknown", "any constant-capacity cycling")

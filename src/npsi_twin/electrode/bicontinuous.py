@@ -25,10 +25,11 @@ import numpy as np
 from numba import njit, prange
 from scipy.special import erfinv
 
-from npsi_twin.electrode.particle_lattice import fill_particle_lattice, solid_share, step_of
+from npsi_twin.electrode.particle_lattice import core_share, fill_particle_lattice, solid_share, step_of
 from npsi_twin.electrode.polyhedra import Floats, Integers
 from npsi_twin.electrode.powder import Particles
 from npsi_twin.electrode.waves import Singles, WaveField, shell_waves
+from npsi_twin.materials import alloy
 from npsi_twin.recipes import Recipe, parameter
 from npsi_twin.seeds import Seeds
 
@@ -85,6 +86,9 @@ class PoreNetworks:
         2 pi over the mean wave number, (particles,), nm.
     mean_pore_nm, mean_ligament_nm
         Expected mean chords of the two phases, (particles,), nm; 0 and infinity where the pores are closed.
+    solid_fraction
+        Silicon volume over envelope volume, (particles,), integrated on each particle's own field; where a core and a
+        shell hold different lithium, the mean that weighs each with the silicon it stands for.
     """
 
     wavevectors_per_nm: Floats
@@ -93,6 +97,7 @@ class PoreNetworks:
     wavelength_nm: Floats
     mean_pore_nm: Floats
     mean_ligament_nm: Floats
+    solid_fraction: Floats
 
     def __post_init__(self) -> None:
         for array in vars(self).values():
@@ -139,9 +144,16 @@ def build_pore_networks(recipe: SiliconRecipe, particles: Particles, *, seeds: S
         rng = seeds.stream("particle-pores", particle)
         field = shell_waves(rng, recipe.waves, recipe.wavelength_nm, recipe.wavelength_spread_fraction)
         wavevectors[particle], phases[particle] = field.wavevectors_per_nm, field.phases_rad
-    lengths = (np.full(count, nm) for nm in (recipe.wavelength_nm, recipe.mean_pore_nm, recipe.mean_ligament_nm))
-    networks = PoreNetworks(wavevectors, phases, np.zeros(count), *lengths)
-    return replace(networks, levels=solve_levels(networks, particles, np.full(count, recipe.porosity_fraction)))
+    networks = PoreNetworks(
+        wavevectors_per_nm=wavevectors,
+        phases_rad=phases,
+        levels=np.zeros(count),
+        wavelength_nm=np.full(count, recipe.wavelength_nm),
+        mean_pore_nm=np.full(count, recipe.mean_pore_nm),
+        mean_ligament_nm=np.full(count, recipe.mean_ligament_nm),
+        solid_fraction=np.zeros(count),
+    )
+    return solve_levels(networks, particles, np.full(count, recipe.porosity_fraction))
 
 
 def swollen_pore_networks(
@@ -180,37 +192,35 @@ def swollen_pore_networks(
         mean_pore_nm=pore,
         mean_ligament_nm=ligament,
     )
-    return replace(grown, levels=solve_levels(grown, particles, porosity_fraction))
+    return solve_levels(grown, particles, porosity_fraction)
 
 
-def solve_levels(networks: PoreNetworks, particles: Particles, porosity_fraction: Floats) -> Floats:
-    """Return the level (particles,) at which pores fill ``porosity_fraction`` (particles,) of their own envelope.
+def solve_levels(networks: PoreNetworks, particles: Particles, porosity_fraction: Floats) -> PoreNetworks:
+    """Cut the fields at the levels where pores fill ``porosity_fraction`` (particles,) of their own envelope.
 
-    Where nothing but silicon is left, the level lies below anything that the sum of waves can reach.
+    Where nothing but silicon is left, the level lies below anything that the sum of waves can reach. Where a core and a
+    shell hold different lithium, each weighs as much as the lithium-free silicon in it.
     """
     closed = porosity_fraction <= _CLOSED
     levels = np.where(closed, -1 - math.sqrt(2 * networks.phases_rad.shape[1]), 0.0)
     for i in np.nonzero(~closed)[0]:
         levels[i] = normalised_level(float(porosity_fraction[i]))
-    if particles.count:
-        _visit_lattices(
-            networks.wavevectors_per_nm, networks.phases_rad, particles.facet_normals, particles.facet_distances_nm,
-            particles.facet_start, particles.lower_nm, particles.upper_nm, _lattice_nm(networks, particles),
-            np.where(closed, -1.0, 1 - porosity_fraction), levels, np.empty(particles.count),
-        )  # fmt: skip
-    return levels
-
-
-def solid_fractions(networks: PoreNetworks, particles: Particles) -> Floats:
-    """Return silicon volume over envelope volume of each particle (particles,), integrated on its own field."""
     solid = np.empty(particles.count)
     if particles.count:
+        core = 1 / core_volume_ratio(particles)
         _visit_lattices(
             networks.wavevectors_per_nm, networks.phases_rad, particles.facet_normals, particles.facet_distances_nm,
-            particles.facet_start, particles.lower_nm, particles.upper_nm, _lattice_nm(networks, particles),
-            np.full(particles.count, -1.0), networks.levels.copy(), solid,
+            particles.core_distances_nm, particles.facet_start, particles.lower_nm, particles.upper_nm, core,
+            _lattice_nm(networks, particles), np.where(closed, -1.0, 1 - porosity_fraction), levels, solid,
         )  # fmt: skip
-    return solid
+    return replace(networks, levels=levels, solid_fraction=solid)
+
+
+def core_volume_ratio(particles: Particles) -> Floats:
+    """Return the volume ratio of each core's silicon over that of its shell, (particles,); 1 where there is no core."""
+    cored = np.isfinite(np.maximum.reduceat(particles.core_distances_nm, particles.facet_start[:-1]))
+    ratio = alloy.volume_ratios(particles.core_lithium_per_silicon) / alloy.volume_ratios(particles.lithium_per_silicon)
+    return np.where(cored, ratio, 1.0)
 
 
 def _lattice_nm(networks: PoreNetworks, particles: Particles) -> Floats:
@@ -225,9 +235,11 @@ def _visit_lattices(
     phases: Floats,
     normals: Floats,
     distances: Floats,
+    core_distances: Floats,
     start: Integers,
     lower: Floats,
     upper: Floats,
+    core_weights: Floats,
     spacings: Floats,
     wanted: Floats,
     levels: Floats,
@@ -248,7 +260,31 @@ def _visit_lattices(
             wavevectors[i], phases[i], normals[first:last], distances[first:last], along, height, across, spacing,
             field, envelope,
         )  # fmt: skip
+        if core_weights[i] != 1:
+            _weigh_core(
+                normals[first:last], core_distances[first:last], along, height, across, core_weights[i], envelope
+            )
         levels[i], solid[i] = _level_and_solid(field, envelope, wanted[i], levels[i])
+
+
+@njit(cache=True)
+def _weigh_core(
+    normals: Floats,
+    distances: Floats,
+    along: Floats,
+    height: Floats,
+    across: Floats,
+    weight: float,
+    envelope: Singles,
+) -> None:
+    """Multiply the shares of cells in the core by its weight."""
+    spacing = across[1] - across[0]
+    for z in range(along.size):
+        for y in range(height.size):
+            for x in range(across.size):
+                if envelope[z, y, x] > 0:
+                    inside = core_share(normals, distances, along[z], height[y], across[x], spacing)
+                    envelope[z, y, x] *= np.float32(1 + (weight - 1) * inside)
 
 
 @njit(cache=True)

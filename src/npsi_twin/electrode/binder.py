@@ -10,6 +10,7 @@ with c0 solved so that the solids' volumes follow the slurry's weights. Carbon a
 everywhere. It holds while features of the domain are below the voxel; pores inside particles stay empty.
 """
 
+import dataclasses
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,6 +74,30 @@ class SlurryRecipe(Recipe):
 
 
 @dataclass(frozen=True)
+class Macropores:
+    """Open space between the particles, where a smooth field lies below a level.
+
+    Attributes
+    ----------
+    field
+        Unit-variance field; without waves there are no macropores.
+    level
+        Open where the field is below.
+    slope_per_nm
+        Root mean square gradient of the field, 1/nm.
+    """
+
+    field: WaveField
+    level: float
+    slope_per_nm: float
+
+
+def no_macropores() -> Macropores:
+    """Return the macropores of a layer that has none."""
+    return Macropores(WaveField(np.empty((0, 3)), np.empty(0)), -np.inf, 1.0)
+
+
+@dataclass(frozen=True)
 class CarbonBinder:
     """The share of solids between the particles.
 
@@ -88,6 +113,10 @@ class CarbonBinder:
         Limits of the solid share.
     carbon_share
         Carbon's share of the solids' volume.
+    macropores
+        Where the domain is open space.
+    sei_room_share
+        Share of the room that carbon and binder leave in their domain that SEI fills.
     """
 
     field: WaveField
@@ -96,6 +125,8 @@ class CarbonBinder:
     least_fraction: float
     most_fraction: float
     carbon_share: float
+    macropores: Macropores = dataclasses.field(default_factory=no_macropores)
+    sei_room_share: float = 0.0
 
     def share(self, modulation: Floats) -> Floats:
         """Return the solid share for values of the modulation field."""

@@ -13,6 +13,7 @@ from npsi_twin.electrode.bismuth import BismuthRecipe, build_bismuth
 from npsi_twin.electrode.powder import PowderRecipe, build_powder
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.electrode.specimen import SpecimenRecipe
+from npsi_twin.electrode.states import pristine_states
 from npsi_twin.electrode.surfaces import FoilRecipe, LayerRecipe, build_surfaces
 from npsi_twin.electrode.voxelise import room_between_particles
 from npsi_twin.recipes import MadeBy, Recipe, parameter
@@ -78,7 +79,9 @@ def build_electrode(recipe: ElectrodeRecipe, *, seeds: Seeds) -> Electrode:
         pores=pores,
         bismuth=build_bismuth(recipe.bismuth, particles, pores, seeds=seeds),
         carbon_binder=CarbonBinder(field, 0.0, 1.0, 0.0, 1.0, recipe.slurry.carbon_share),
+        states=pristine_states(particles.count),
         made_by=MadeBy("build_electrode", recipe.digest(), seeds.root),
     )
-    modulation, room_nm3, silicon_nm3 = room_between_particles(scene)
-    return replace(scene, carbon_binder=fill_carbon_binder(recipe.slurry, field, modulation, room_nm3, silicon_nm3))
+    room = room_between_particles(scene)
+    filled = fill_carbon_binder(recipe.slurry, field, room.modulation, room.volume_nm3, room.silicon_nm3)
+    return replace(scene, carbon_binder=filled)

@@ -147,6 +147,15 @@ def _surface_share(normals: Floats, distances: Floats, z: float, y: float, x: fl
 
 
 @njit(cache=True)
+def core_share(normals: Floats, distances: Floats, z: float, y: float, x: float, spacing: float) -> float:
+    """Return the share of a cell in a particle's core: a ramp over the plane that it is farthest beyond."""
+    outside = -np.inf
+    for i in range(distances.size):
+        outside = max(outside, normals[i, 0] * z + normals[i, 1] * y + normals[i, 2] * x - distances[i])
+    return min(max(0.5 - outside / spacing, 0.0), 1.0)
+
+
+@njit(cache=True)
 def step_of(field: Singles, z: int, y: int, x: int) -> float:
     """Return the change of the field over one cell along its gradient, from central differences."""
     dz = field[z + 1, y, x] - field[z - 1, y, x]

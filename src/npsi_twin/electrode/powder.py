@@ -89,6 +89,10 @@ class Particles:
         x in LixSi of each particle's silicon, (particles,).
     silicon_volume_ratio
         Volume of each particle's silicon as drawn over its lithium-free volume, (particles,); 1 until it swells.
+    core_distances_nm
+        Planes of a core within each envelope, parallel to its facets, (facets,) nm; minus infinity: no core.
+    core_lithium_per_silicon
+        x in LixSi of the core's silicon, (particles,); ``lithium_per_silicon`` is then that of the shell.
     """
 
     centre_nm: Floats
@@ -100,6 +104,8 @@ class Particles:
     envelope_nm3: Floats
     lithium_per_silicon: Floats
     silicon_volume_ratio: Floats
+    core_distances_nm: Floats
+    core_lithium_per_silicon: Floats
 
     def __post_init__(self) -> None:
         for array in vars(self).values():
@@ -349,13 +355,18 @@ def bounded_particles(places: Floats, start: Integers, normals: Floats, distance
         envelope_nm3=found.volume_nm3[kept],
         lithium_per_silicon=np.zeros(int(kept.sum())),
         silicon_volume_ratio=np.ones(int(kept.sum())),
+        core_distances_nm=np.full(distances.size, -np.inf),
+        core_lithium_per_silicon=np.zeros(int(kept.sum())),
     )
 
 
 def contact_planes(
-    places: Floats, radii: Floats, reach: Floats, clearance_nm: float
+    places: Floats, radii: Floats, reach: Floats, clearance_nm: float, agglomerate: Integers | None = None
 ) -> tuple[Integers, Floats, Floats]:
-    """Return owner, normal and distance of both sides of every radical plane within reach."""
+    """Return owner, normal and distance of both sides of every radical plane within reach.
+
+    Particles of one agglomerate share their planes; others keep a clearance.
+    """
     pairs = _sorted_pairs(places, 2 * reach.max())
     apart = places[pairs[:, 1]] - places[pairs[:, 0]]
     distance = np.sqrt((apart**2).sum(axis=1)).clip(min=1e-6)
@@ -363,7 +374,10 @@ def contact_planes(
     towards = apart / distance[:, None]
     from_i = (distance**2 + radii[i] ** 2 - radii[j] ** 2) / (2 * distance)
     owner = np.concatenate([i, j])
-    planes = np.concatenate([from_i, distance - from_i]) - clearance_nm / 2
+    apart_nm = np.full(i.size, clearance_nm)
+    if agglomerate is not None:
+        apart_nm[agglomerate[i] == agglomerate[j]] = 0.0
+    planes = np.concatenate([from_i, distance - from_i]) - np.concatenate([apart_nm, apart_nm]) / 2
     cutting = planes < reach[owner]
     return owner[cutting], np.concatenate([towards, -towards])[cutting], planes[cutting]
 

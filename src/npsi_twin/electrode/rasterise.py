@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from npsi_twin.electrode.particle_lattice import fill_particle_lattice, solid_share, step_of
-from npsi_twin.electrode.waves import Floats, Singles, sum_waves
+from npsi_twin.electrode.particle_lattice import core_share, fill_particle_lattice, solid_share, step_of
+from npsi_twin.electrode.waves import Floats, Singles, across_tables, fill_row_weights, sum_waves
 from npsi_twin.volumes import Phase
 
 #: Rows that one thread computes at a time: enough to hide the rim of one cell on both sides.
@@ -22,18 +22,28 @@ _CURRENT_COLLECTOR, _UNRESOLVED = int(Phase.CURRENT_COLLECTOR), int(Phase.UNRESO
 
 
 class SceneArrays(NamedTuple):
-    """The scene as the kernels read it; see `Particles`, `PoreNetworks`, `BismuthBeads` and `CarbonBinder`."""
+    """The scene as the kernels read it.
+
+    See `Particles`, `PoreNetworks`, `ParticleStates`, `BismuthBeads` and `CarbonBinder`; ratios are volumes of silicon
+    as drawn over lithium-free volumes, of shells and cores.
+    """
 
     centre: Floats
     lower: Floats
     upper: Floats
     facet_normals: Floats
     facet_distances: Floats
+    core_distances: Floats
     facet_start: NDArray[np.int64]
-    lithium: Floats
+    ratio: Floats
+    core_ratio: Floats
+    present: NDArray[np.bool_]
+    fragmented: Floats
+    sei_pore_share: Floats
     wavevectors: Floats
     phases: Floats
     levels: Floats
+    solid_fraction: Floats
     beads: Floats
     bead_start: NDArray[np.int64]
     bead_radius: float
@@ -43,6 +53,11 @@ class SceneArrays(NamedTuple):
     binder_contrast: float
     binder_least: float
     binder_most: float
+    sei_room_share: float
+    macropore_wavevectors: Floats
+    macropore_phases: Floats
+    macropore_level: float
+    macropore_slope_per_nm: float
 
 
 class GridAxes(NamedTuple):
@@ -55,19 +70,22 @@ class GridAxes(NamedTuple):
     across: Floats
     voxel: float
     foil_top: Floats
+    layer_bottom: Floats
     layer_top: Floats
+    torn: NDArray[np.bool_]
     foil_bottom: float
     inside: Floats
 
 
 class Shares(NamedTuple):
-    """Output arrays (z, y, x), zero on entry."""
+    """Output arrays (z, y, x), zero on entry; ``excess`` is the silicon's volume ratio less one."""
 
     phase: NDArray[np.uint8]
     void: NDArray[np.float32]
     silicon: NDArray[np.float32]
-    lithium: NDArray[np.float32]
+    excess: NDArray[np.float32]
     carbon_binder: NDArray[np.float32]
+    sei: NDArray[np.float32]
     current_collector: NDArray[np.float32]
     bismuth: NDArray[np.float32]
     particle_id: NDArray[np.int32]
@@ -80,13 +98,8 @@ def rasterise(scene: SceneArrays, axes: GridAxes, sub: int, unresolved: NDArray[
     ``unresolved`` (particles,) says whose pore network is below the voxels.
     """
     rows = axes.along.size
-    waves = scene.binder_phases.size
-    cos_x = np.empty((waves, axes.across.size), np.float32)
-    sin_x = np.empty((waves, axes.across.size), np.float32)
-    for w in range(waves):
-        for x in range(axes.across.size):
-            phase = scene.binder_wavevectors[w, 2] * axes.across[x]
-            cos_x[w, x], sin_x[w, x] = np.cos(phase), np.sin(phase)
+    binder = across_tables(scene.binder_wavevectors, axes.across)
+    macropores = across_tables(scene.macropore_wavevectors, axes.across)
     for chunk in prange((rows + _ROWS_PER_CHUNK - 1) // _ROWS_PER_CHUNK):
         first = chunk * _ROWS_PER_CHUNK
         last = min(first + _ROWS_PER_CHUNK, rows)
@@ -94,9 +107,10 @@ def rasterise(scene: SceneArrays, axes: GridAxes, sub: int, unresolved: NDArray[
         taken = np.zeros((last - first, axes.height.size, axes.across.size), np.float32)
         largest = np.zeros_like(taken)
         for particle in range(scene.levels.size):
-            _add_particle(scene, axes, sub, particle, first, last, taken, largest, out)
+            if scene.present[particle]:
+                _add_particle(scene, axes, sub, particle, first, last, taken, largest, out)
         for z in range(first, last):
-            _compose_slice(scene, axes, unresolved, z, taken[z - first], cos_x, sin_x, out)
+            _compose_slice(scene, axes, unresolved, z, taken[z - first], binder, macropores, out)
 
 
 @njit(cache=True)
@@ -154,12 +168,18 @@ def _add_particle(
     field = np.zeros((along.size, height.size, across.size), np.float32)
     envelope = np.zeros((along.size, height.size, across.size), np.float32)
     facets = slice(scene.facet_start[particle], scene.facet_start[particle + 1])
+    # Silicon in fragments alone needs no pore network.
+    waves = 0 if scene.fragmented[particle] == 1 else scene.phases.shape[1]
     fill_particle_lattice(
-        scene.wavevectors[particle], scene.phases[particle], scene.facet_normals[facets], scene.facet_distances[facets],
-        along, height, across, cell, field, envelope,
+        scene.wavevectors[particle, :waves], scene.phases[particle, :waves],
+        scene.facet_normals[facets], scene.facet_distances[facets], along, height, across, cell, field, envelope,
     )  # fmt: skip
     shape = (z1 - z0, y1 - y0, x1 - x0)
-    whole, solid = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    whole, solid, bare = np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    core = scene.core_distances[facets]
+    has_core = core.max() > -np.inf
+    shell_weight, core_weight = 1 / scene.ratio[particle], 1 / scene.core_ratio[particle]
+    broken, even = scene.fragmented[particle], scene.solid_fraction[particle]
     weight = np.float32(1.0 / sub**3)
     for z in range(1, along.size - 1):
         for y in range(1, height.size - 1):
@@ -167,12 +187,20 @@ def _add_particle(
                 inside = envelope[z, y, x]
                 if inside > 0:
                     share = solid_share(field[z, y, x] - scene.levels[particle], step_of(field, z, y, x))
-                    whole[(z - 1) // sub, (y - 1) // sub, (x - 1) // sub] += weight * inside
-                    solid[(z - 1) // sub, (y - 1) // sub, (x - 1) // sub] += weight * inside * np.float32(share)
+                    share += broken * (even - share)
+                    at = ((z - 1) // sub, (y - 1) // sub, (x - 1) // sub)
+                    silicon = weight * inside * np.float32(share)
+                    whole[at] += weight * inside
+                    solid[at] += silicon
+                    per_silicon = shell_weight
+                    if has_core:
+                        held = core_share(scene.facet_normals[facets], core, along[z], height[y], across[x], cell)
+                        per_silicon += held * (core_weight - shell_weight)
+                    bare[at] += silicon * np.float32(per_silicon)
     beads = np.zeros(shape, np.float32)
     for bead in range(scene.bead_start[particle], scene.bead_start[particle + 1]):
         _add_bead(scene.beads[bead], scene.bead_radius, along, height, across, cell, sub, beads)
-    lithium = np.float32(scene.lithium[particle])
+    filled = np.float32(scene.sei_pore_share[particle])
     for z in range(shape[0]):
         for y in range(shape[1]):
             for x in range(shape[2]):
@@ -183,8 +211,11 @@ def _add_particle(
                     kept = np.float32(min(1.0, room / whole[z, y, x]))
                     taken[z0 + z, at[1], at[2]] += kept * whole[z, y, x]
                     out.silicon[at] += kept * solid[z, y, x]
-                    out.lithium[at] += kept * solid[z, y, x] * lithium
-                    out.bismuth[at] += kept * min(beads[z, y, x], whole[z, y, x] - solid[z, y, x])
+                    # Lithium-free silicon for now; `_write_voxel` turns it into the ratio.
+                    out.excess[at] += kept * bare[z, y, x]
+                    bead = min(beads[z, y, x], whole[z, y, x] - solid[z, y, x])
+                    out.bismuth[at] += kept * bead
+                    out.sei[at] += kept * filled * (whole[z, y, x] - solid[z, y, x] - bead)
                     if kept * whole[z, y, x] > largest[z0 + z, at[1], at[2]]:
                         largest[z0 + z, at[1], at[2]] = kept * whole[z, y, x]
                         out.particle_id[at] = particle + 1
@@ -220,10 +251,13 @@ def _ramp(value: float) -> float:
 
 @njit(cache=True)
 def _foil_and_domain(axes: GridAxes, z: int, y: int, x: int) -> tuple[float, float]:
-    """Return the voxel's shares of foil and of the room between the foil's surface and the layer's top."""
+    """Return the voxel's shares of foil and of the room between the layer's bottom and its top."""
     below_foil_top = _ramp((axes.foil_top[z, x] - axes.height[y]) / axes.voxel)
     foil = max(below_foil_top - _ramp((axes.foil_bottom - axes.height[y]) / axes.voxel), 0.0)
-    return foil, _ramp((axes.layer_top[z, x] - axes.height[y]) / axes.voxel) - below_foil_top
+    if axes.torn[z, x]:
+        return foil, 0.0
+    below_bottom = _ramp((axes.layer_bottom[z, x] - axes.height[y]) / axes.voxel)
+    return foil, _ramp((axes.layer_top[z, x] - axes.height[y]) / axes.voxel) - below_bottom
 
 
 @njit(cache=True)
@@ -233,8 +267,8 @@ def _compose_slice(
     unresolved: NDArray[np.bool_],
     z: int,
     taken: Singles,
-    cos_x: Singles,
-    sin_x: Singles,
+    binder: tuple[Singles, Singles],
+    macropores: tuple[Singles, Singles],
     out: Shares,
 ) -> None:
     """Turn the shares of one slice into fractions and labels."""
@@ -251,11 +285,9 @@ def _compose_slice(
                 domain[x] = max(room - taken[y, x], 0.0)
                 any_domain = any_domain or (domain[x] > 0 and axes.inside[y, x] > 0)
         if any_domain:
-            for w in range(waves):
-                q = scene.binder_wavevectors[w]
-                phase = q[0] * axes.along[z] + q[1] * height + scene.binder_phases[w]
-                c[w], s[w] = np.sqrt(2.0 / waves) * np.cos(phase), np.sqrt(2.0 / waves) * np.sin(phase)
-            sum_waves(c, s, cos_x, sin_x, 0, width, modulation)
+            fill_row_weights(scene.binder_wavevectors, scene.binder_phases, axes.along[z], height, c, s)
+            sum_waves(c, s, binder[0], binder[1], 0, width, modulation)
+            _open_macropores(scene, axes, z, y, macropores, domain)
         for x in range(width):
             inside = axes.inside[y, x]
             if inside == 0 or (taken[y, x] == 0 and height >= layer_top[x] + half):
@@ -266,7 +298,24 @@ def _compose_slice(
                 plain = scene.binder_level * (1.0 + scene.binder_contrast * modulation[x])
                 solids = min(max(plain, scene.binder_least), scene.binder_most)
             foil, _ = _foil_and_domain(axes, z, y, x)
-            _write_voxel(inside, foil, taken[y, x], domain[x], solids, unresolved, z, y, x, out)
+            sei = domain[x] * (1.0 - solids) * scene.sei_room_share
+            _write_voxel(inside, foil, taken[y, x], domain[x], solids, sei, unresolved, z, y, x, out)
+
+
+@njit(cache=True)
+def _open_macropores(
+    scene: SceneArrays, axes: GridAxes, z: int, y: int, tables: tuple[Singles, Singles], domain: Floats
+) -> None:
+    """Take the macropores' shares out of a row of the domain; a voxel's share is a ramp over the pores' wall."""
+    waves = scene.macropore_phases.size
+    if waves == 0:
+        return
+    c, s, field = np.empty(waves, np.float32), np.empty(waves, np.float32), np.zeros(domain.size, np.float32)
+    fill_row_weights(scene.macropore_wavevectors, scene.macropore_phases, axes.along[z], axes.height[y], c, s)
+    sum_waves(c, s, tables[0], tables[1], 0, domain.size, field)
+    step = scene.macropore_slope_per_nm * axes.voxel
+    for x in range(domain.size):
+        domain[x] *= _ramp((field[x] - scene.macropore_level) / step)
 
 
 @njit(cache=True)
@@ -274,7 +323,7 @@ def _write_open_space(z: int, y: int, x: int, out: Shares) -> None:
     """Write a voxel that holds nothing of the specimen."""
     out.void[z, y, x] = 1.0
     if out.particle_id[z, y, x] > 0:
-        out.silicon[z, y, x] = out.lithium[z, y, x] = out.bismuth[z, y, x] = 0.0
+        out.silicon[z, y, x] = out.excess[z, y, x] = out.bismuth[z, y, x] = out.sei[z, y, x] = 0.0
         out.particle_id[z, y, x] = 0
 
 
@@ -285,6 +334,7 @@ def _write_voxel(
     envelope: float,
     domain: float,
     solids: float,
+    sei: float,
     unresolved: NDArray[np.bool_],
     z: int,
     y: int,
@@ -292,15 +342,17 @@ def _write_voxel(
     out: Shares,
 ) -> None:
     """Write the fractions and the label of one voxel."""
-    silicon, lithium = out.silicon[z, y, x], out.lithium[z, y, x]
-    out.lithium[z, y, x] = lithium / silicon if silicon > 0 else 0.0
+    silicon, bare = out.silicon[z, y, x], out.excess[z, y, x]
+    out.excess[z, y, x] = silicon / bare - np.float32(1.0) if bare > 0 else 0.0
+    in_pores = out.sei[z, y, x]
     out.silicon[z, y, x] = inside * silicon
     out.bismuth[z, y, x] *= inside
     out.current_collector[z, y, x] = inside * foil
     out.carbon_binder[z, y, x] = inside * domain * solids
+    out.sei[z, y, x] = inside * (in_pores + sei)
     filled = (
         np.float64(out.silicon[z, y, x]) + out.bismuth[z, y, x] + out.current_collector[z, y, x]
-        + out.carbon_binder[z, y, x]
+        + out.carbon_binder[z, y, x] + out.sei[z, y, x]
     )  # fmt: skip
     out.void[z, y, x] = max(1.0 - filled, 0.0)
     open_space = 1.0 - inside * (foil + envelope + domain)
@@ -313,6 +365,8 @@ def _write_voxel(
             phase = _UNRESOLVED
         elif 2 * solid > envelope:
             phase = _SILICON
+        elif 2 * in_pores > envelope:
+            phase = _CARBON_BINDER
         out.phase[z, y, x] = phase
         return
     elif domain > 0 and inside * domain >= open_space:

@@ -31,6 +31,7 @@ def repack(
     foil: HeightMap,
     layer: HeightMap,
     clearance_nm: float,
+    agglomerate: Integers | None = None,
 ) -> Particles:
     """Give every particle a new place and a new envelope volume.
 
@@ -46,6 +47,8 @@ def repack(
         The foil's surface and the layer's new height above it.
     clearance_nm
         Smallest gap between two particles, nm.
+    agglomerate
+        Number of each particle's agglomerate, (particles,); members touch. None: nobody does.
 
     Returns
     -------
@@ -66,7 +69,7 @@ def repack(
     radii = np.cbrt(3 / (4 * np.pi) * envelope_nm3)
     largest = np.full(particles.count, _LARGEST_GROWTH)
     for _ in range(_ROUNDS):
-        cuts = _joined(contact_planes(centre_nm, radii, reach * _LARGEST_GROWTH, clearance_nm), walls)
+        cuts = _joined(contact_planes(centre_nm, radii, reach * _LARGEST_GROWTH, clearance_nm, agglomerate), walls)
         found = measure_polyhedra(*_planes(faces, cuts, largest)).volume_nm3
         short = found < envelope_nm3
         if not short.any():

@@ -10,6 +10,7 @@ from npsi_twin.electrode.binder import CarbonBinder
 from npsi_twin.electrode.bismuth import BismuthBeads
 from npsi_twin.electrode.powder import Particles
 from npsi_twin.electrode.specimen import SpecimenRecipe
+from npsi_twin.electrode.states import History, Islands, ParticleStates
 from npsi_twin.electrode.surfaces import HeightMap
 from npsi_twin.recipes import MadeBy
 
@@ -35,9 +36,15 @@ class Electrode:
     bismuth
         Beads in the pores.
     carbon_binder
-        Solids between the particles.
+        Solids and macropores between the particles.
+    states
+        What cycling wrote on the particles.
     made_by
         Provenance.
+    islands
+        How the plane of the foil is shared out among the particles; None while the layer is whole.
+    history
+        What the cell went through; None for a cell that was never cycled.
     """
 
     specimen: SpecimenRecipe
@@ -48,4 +55,7 @@ class Electrode:
     pores: PoreNetworks
     bismuth: BismuthBeads
     carbon_binder: CarbonBinder
+    states: ParticleStates
     made_by: MadeBy
+    islands: Islands | None = None
+    history: History | None = None

@@ -12,14 +12,17 @@ Rows are independent: a slab has the same bits alone as in the whole volume, for
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from npsi_twin.electrode.bicontinuous import core_volume_ratio
 from npsi_twin.electrode.rasterise import GridAxes, SceneArrays, Shares, rasterise
 from npsi_twin.electrode.scene import Electrode
-from npsi_twin.electrode.waves import Floats
+from npsi_twin.electrode.waves import Floats, on_lattice
 from npsi_twin.errors import IncompatibleError
+from npsi_twin.materials import alloy
 from npsi_twin.recipes import MadeBy
 from npsi_twin.volumes import FloatArray, VoxelGrid
 
@@ -28,7 +31,7 @@ _SAMPLES_PER_WAVELENGTH = 12
 #: Porosity below which a particle counts as dense.
 _CLOSED_POROSITY = 0.01
 #: Cells, and rows of cells at a time, in which the room between particles is measured.
-_ROOM_CELL_NM, _ROOM_ROWS = 100.0, 32
+ROOM_CELL_NM, _ROOM_ROWS = 100.0, 32
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,13 @@ class Composition:
     phase
         `npsi_twin.volumes.Phase` labels: the domain with the largest share of the voxel (foil, envelope, carbon-
         binder domain, open space; ties in this order); in an envelope, whichever of silicon and void fills more of
-        it, or UNRESOLVED_SILICON where the smaller of mean pore and mean ligament is below two voxels. Bismuth counts
-        as silicon here, being solid of the particle.
-    void_fraction, silicon_fraction, carbon_binder_fraction, current_collector_fraction, bismuth_fraction
+        it, or UNRESOLVED_SILICON where the smaller of mean pore and mean ligament, or most of the silicon's pieces,
+        are below two voxels. Bismuth counts as silicon here, being solid of the particle; SEI as carbon-binder.
+    void_fraction, silicon_fraction, carbon_binder_fraction, current_collector_fraction, bismuth_fraction, sei_fraction
         Volumes per voxel volume; they add up to one. Silicon is the LixSi alloy; carbon-binder its solids.
     lithium_per_silicon
-        x in LixSi of the voxel's silicon; 0 where there is none.
+        x in LixSi of the voxel's silicon; 0 where there is none. Lithium-free silicon is ``silicon_fraction`` over the
+        alloy's volume ratio at x, in every voxel, whatever mixes in it.
     particle_id
         Number of the particle whose envelope has the largest share of the voxel, pores included; 0 elsewhere.
     voxel_nm
@@ -65,6 +69,7 @@ class Composition:
     carbon_binder_fraction: FloatArray
     current_collector_fraction: FloatArray
     bismuth_fraction: FloatArray
+    sei_fraction: FloatArray
     particle_id: NDArray[np.int32]
     voxel_nm: float
     first_row: int
@@ -116,10 +121,11 @@ def voxelise(electrode: Electrode, grid: VoxelGrid, rows: range) -> Composition:
         phase=shares.phase,
         void_fraction=shares.void,
         silicon_fraction=shares.silicon,
-        lithium_per_silicon=shares.lithium,
+        lithium_per_silicon=shares.excess / np.float32(alloy.volume_ratio(1.0) - 1),
         carbon_binder_fraction=shares.carbon_binder,
         current_collector_fraction=shares.current_collector,
         bismuth_fraction=shares.bismuth,
+        sei_fraction=shares.sei,
         particle_id=shares.particle_id,
         voxel_nm=grid.voxel_nm,
         first_row=rows.start,
@@ -142,57 +148,78 @@ def specimen_grid(electrode: Electrode, voxel_nm: float) -> VoxelGrid:
     return VoxelGrid((rows, width if specimen.shape == "needle" else height, width), voxel_nm)
 
 
-def room_between_particles(scene: Electrode) -> tuple[Floats, Floats, float]:
+class Room(NamedTuple):
+    """The carbon-binder domain of a specimen in cells of `ROOM_CELL_NM`.
+
+    Attributes
+    ----------
+    modulation, macropore_field
+        Values of the two fields of `CarbonBinder` in n cells, (n,); the second is zero where there is none.
+    volume_nm3
+        Volume of the domain in each cell, (n,), nm3.
+    silicon_nm3
+        Volume that the specimen's silicon has without its lithium, nm3.
+    """
+
+    modulation: Floats
+    macropore_field: Floats
+    volume_nm3: Floats
+    silicon_nm3: float
+
+
+def room_between_particles(scene: Electrode, *, even: bool = False) -> Room:
     """Sample the carbon-binder domain of the specimen, and add up its silicon.
 
-    Cells of 100 nm in 50 nm sub-cells are enough: partial volumes are kept, and the modulation is smooth over a cell.
+    Cells of 100 nm in 50 nm sub-cells are enough: partial volumes are kept, and the fields are smooth over a cell.
 
     Parameters
     ----------
     scene
         A scene whose domain between particles is filled solid, so that its carbon-binder fraction is the domain itself.
-
-    Returns
-    -------
-    tuple
-        The modulation field in n cells (n,), the domain's volume in each (n,) nm3, and the volume that the
-        silicon has without its lithium, nm3.
+    even
+        Take every particle's silicon as spread evenly over its envelope: right but for cut particles, and much faster.
     """
-    grid = specimen_grid(scene, _ROOM_CELL_NM)
-    height_nm, across_nm, along_nm = grid.height_nm, grid.across_nm, grid.along_nm
-    modulation, room, silicon = [], [], 0.0
-    # What voxels carry as lithium is here how much their silicon has swollen.
-    swollen = scene.particles.silicon_volume_ratio - 1
-    tagged = replace(scene, particles=replace(scene.particles, lithium_per_silicon=swollen))
+    if even:
+        broken = np.ones(scene.particles.count)
+        scene = replace(scene, states=replace(scene.states, fragmented_share=broken))
+    grid, binder = specimen_grid(scene, ROOM_CELL_NM), scene.carbon_binder
+    modulation, macropore, volume, silicon = [], [], [], 0.0
     for first in range(0, grid.shape[0], _ROOM_ROWS):
         rows = range(first, min(first + _ROOM_ROWS, grid.shape[0]))
-        slab = _shares(tagged, grid, rows, sub=2)
-        if slab.lithium.any():
-            slab = slab._replace(silicon=slab.silicon / (1 + slab.lithium))
-        silicon += float(slab.silicon.sum(dtype=np.float64))
-        z, y, x = np.nonzero(slab.carbon_binder)
-        points = np.stack([along_nm[first + z], height_nm[y], across_nm[x]], axis=1)
-        modulation.append(scene.carbon_binder.field.at(points))
-        room.append(slab.carbon_binder[z, y, x].astype(np.float64))
+        slab = _shares(scene, grid, rows, sub=2, as_drawn=True)
+        silicon += float((slab.silicon / (1 + slab.excess)).sum(dtype=np.float64))
+        cells = slab.carbon_binder > 0
+        axes = grid.along_nm[rows.start : rows.stop], grid.height_nm, grid.across_nm
+        modulation.append(on_lattice(binder.field, *axes)[cells].astype(np.float64))
+        macropore.append(on_lattice(binder.macropores.field, *axes)[cells].astype(np.float64))
+        volume.append(slab.carbon_binder[cells].astype(np.float64))
     cell_nm3 = grid.voxel_nm**3
-    return np.concatenate(modulation), np.concatenate(room) * cell_nm3, silicon * cell_nm3
+    return Room(
+        np.concatenate(modulation), np.concatenate(macropore), np.concatenate(volume) * cell_nm3, silicon * cell_nm3
+    )
 
 
-def _shares(electrode: Electrode, grid: VoxelGrid, rows: range, sub: int) -> Shares:
-    """Rasterise some rows, each voxel cut into ``sub`` cubed."""
+def _shares(electrode: Electrode, grid: VoxelGrid, rows: range, sub: int, as_drawn: bool = False) -> Shares:
+    """Rasterise some rows, each voxel cut into ``sub`` cubed.
+
+    The silicon's volume ratio is that of its lithium; ``as_drawn``, that at which the scene draws it, which lags behind
+    between lithiation and swelling.
+    """
     shape = (len(rows), grid.shape[1], grid.shape[2])
     shares = Shares(
         phase=np.zeros(shape, np.uint8),
         void=np.zeros(shape, np.float32),
         silicon=np.zeros(shape, np.float32),
-        lithium=np.zeros(shape, np.float32),
+        excess=np.zeros(shape, np.float32),
         carbon_binder=np.zeros(shape, np.float32),
+        sei=np.zeros(shape, np.float32),
         current_collector=np.zeros(shape, np.float32),
         bismuth=np.zeros(shape, np.float32),
         particle_id=np.zeros(shape, np.int32),
     )
     if len(rows):
-        rasterise(_scene_arrays(electrode), _axes(electrode, grid, rows), sub, _is_unresolved(electrode, grid), shares)
+        scene, axes = _scene_arrays(electrode, as_drawn), _axes(electrode, grid, rows)
+        rasterise(scene, axes, sub, _is_unresolved(electrode, grid), shares)
     return shares
 
 
@@ -219,19 +246,26 @@ def _sub_samples(electrode: Electrode, grid: VoxelGrid) -> int:
 
 def _is_unresolved(electrode: Electrode, grid: VoxelGrid) -> NDArray[np.bool_]:
     """Say for each particle (particles,) whether its network is below two voxels; closed pores leave plain silicon."""
-    pore, ligament = electrode.pores.mean_pore_nm, electrode.pores.mean_ligament_nm
-    return (np.minimum(pore, ligament) < 2 * grid.voxel_nm) & (pore > _CLOSED_POROSITY * (pore + ligament))
+    pore, ligament, states = electrode.pores.mean_pore_nm, electrode.pores.mean_ligament_nm, electrode.states
+    fine = (np.minimum(pore, ligament) < 2 * grid.voxel_nm) & (pore > _CLOSED_POROSITY * (pore + ligament))
+    broken = (states.fragmented_share > 0.5) & (states.fragment_nm < 2 * grid.voxel_nm)
+    return np.asarray(fine | (broken & (electrode.pores.solid_fraction < 1 - _CLOSED_POROSITY)))
 
 
-def _scene_arrays(electrode: Electrode) -> SceneArrays:
+def _scene_arrays(electrode: Electrode, as_drawn: bool) -> SceneArrays:
     particles, pores, beads, binder = electrode.particles, electrode.pores, electrode.bismuth, electrode.carbon_binder
+    states, macropores = electrode.states, binder.macropores
+    ratio = particles.silicon_volume_ratio if as_drawn else alloy.volume_ratios(particles.lithium_per_silicon)
     return SceneArrays(
-        particles.centre_nm, particles.lower_nm, particles.upper_nm,
-        particles.facet_normals, particles.facet_distances_nm, particles.facet_start, particles.lithium_per_silicon,
-        pores.wavevectors_per_nm, pores.phases_rad, pores.levels,
+        particles.centre_nm, particles.lower_nm, particles.upper_nm, particles.facet_normals,
+        particles.facet_distances_nm, particles.core_distances_nm, particles.facet_start,
+        ratio, ratio * core_volume_ratio(particles),
+        states.present, states.fragmented_share, states.sei_pore_share,
+        pores.wavevectors_per_nm, pores.phases_rad, pores.levels, pores.solid_fraction,
         beads.places_nm, beads.start, beads.radius_nm,
         binder.field.wavevectors_per_nm, binder.field.phases_rad, binder.level_fraction, binder.contrast,
-        binder.least_fraction, binder.most_fraction,
+        binder.least_fraction, binder.most_fraction, binder.sei_room_share,
+        macropores.field.wavevectors_per_nm, macropores.field.phases_rad, macropores.level, macropores.slope_per_nm,
     )  # fmt: skip
 
 
@@ -239,7 +273,14 @@ def _axes(electrode: Electrode, grid: VoxelGrid, rows: range) -> GridAxes:
     along = np.ascontiguousarray(grid.along_nm[rows.start : rows.stop])
     height, across, voxel = grid.height_nm, grid.across_nm, grid.voxel_nm
     foil_top = electrode.foil.on_rows(along, across, voxel)
-    layer_top = foil_top + electrode.layer.on_rows(along, across, voxel)
+    thickness = electrode.layer.on_rows(along, across, voxel)
+    bottom, torn = foil_top, np.zeros(foil_top.shape, bool)
+    if electrode.islands is not None:
+        columns = electrode.islands.on_rows(along, across)
+        bottom, torn = foil_top + columns.gap_nm, columns.lost | columns.cracked
     inside: Floats = electrode.specimen.share(height, across, voxel)
     foil_bottom = electrode.foil.mean_nm - electrode.foil_thickness_nm
-    return GridAxes(rows.start, grid.shape[0], along, height, across, voxel, foil_top, layer_top, foil_bottom, inside)
+    return GridAxes(
+        rows.start, grid.shape[0], along, height, across, voxel, foil_top, bottom, bottom + thickness, torn,
+        foil_bottom, inside,
+    )  # fmt: skip

@@ -20,7 +20,7 @@ doi:10.1063/1.1695731.
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -112,6 +112,51 @@ def on_rows(field: WaveField, along_nm: Floats, across_nm: Floats, cell_nm: floa
         phase = q[:, 0] * z + field.phases_rad
         _sum_waves_double(amplitude * np.cos(phase), amplitude * np.sin(phase), cos_x, sin_x, rows[row])
     return rows
+
+
+def on_lattice(field: WaveField, along_nm: Floats, height_nm: Floats, across_nm: Floats) -> Singles:
+    """Return the field at the points of a lattice, float32 (along, height, across); zero without waves.
+
+    The number of waves is a multiple of four (`sum_waves`).
+    """
+    out = np.zeros((along_nm.size, height_nm.size, across_nm.size), np.float32)
+    if field.phases_rad.size:
+        _fill_lattice(field.wavevectors_per_nm, field.phases_rad, along_nm, height_nm, across_nm, out)
+    return out
+
+
+@njit(cache=True, parallel=True)
+def _fill_lattice(
+    wavevectors: Floats, phases: Floats, along: Floats, height: Floats, across: Floats, out: Singles
+) -> None:
+    waves = phases.size
+    cos_x, sin_x = across_tables(wavevectors, across)
+    for z in prange(along.size):
+        c, s = np.empty(waves, np.float32), np.empty(waves, np.float32)
+        for y in range(height.size):
+            fill_row_weights(wavevectors, phases, along[z], height[y], c, s)
+            sum_waves(c, s, cos_x, sin_x, 0, across.size, out[z, y])
+
+
+@njit(cache=True)
+def across_tables(wavevectors: Floats, across: Floats) -> tuple[Singles, Singles]:
+    """Return cosines and sines of the waves' phases along a row, (waves, across)."""
+    cos_x = np.empty((wavevectors.shape[0], across.size), np.float32)
+    sin_x = np.empty((wavevectors.shape[0], across.size), np.float32)
+    for w in range(wavevectors.shape[0]):
+        for x in range(across.size):
+            phase = wavevectors[w, 2] * across[x]
+            cos_x[w, x], sin_x[w, x] = np.cos(phase), np.sin(phase)
+    return cos_x, sin_x
+
+
+@njit(cache=True)
+def fill_row_weights(wavevectors: Floats, phases: Floats, along: float, height: float, c: Singles, s: Singles) -> None:
+    """Fill the weights of `sum_waves` for the row at (along, height)."""
+    scale = np.sqrt(2.0 / max(phases.size, 1))
+    for w in range(phases.size):
+        phase = wavevectors[w, 0] * along + wavevectors[w, 1] * height + phases[w]
+        c[w], s[w] = scale * np.cos(phase), scale * np.sin(phase)
 
 
 @njit(cache=True)

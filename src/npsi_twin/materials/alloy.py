@@ -15,6 +15,9 @@ V. L. Chevrier, J. R. Dahn, J. Electrochem. Soc. 156 (2009) A454 (linearity for 
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from npsi_twin.errors import ParameterError
 from npsi_twin.materials import compounds
 
@@ -84,6 +87,19 @@ def volume_ratio(lithium_per_silicon: float) -> float:
     3.768
     """
     return 1.0 + _checked(lithium_per_silicon) * LITHIUM_MOLAR_VOLUME_CM3 / SILICON_MOLAR_VOLUME_CM3
+
+
+def volume_ratios(lithium_per_silicon: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return V/V0 of LixSi for many x, the shape of the input; see `volume_ratio`.
+
+    Examples
+    --------
+    >>> volume_ratios(np.array([0.0, 3.75])).round(3)
+    array([1.   , 3.768])
+    """
+    for extreme in (lithium_per_silicon.min(initial=0.0), lithium_per_silicon.max(initial=0.0)):
+        _checked(float(extreme))
+    return np.asarray(1.0 + lithium_per_silicon * (LITHIUM_MOLAR_VOLUME_CM3 / SILICON_MOLAR_VOLUME_CM3))
 
 
 def density_g_per_cm3(lithium_per_silicon: float) -> float:

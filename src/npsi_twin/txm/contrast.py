@@ -2,7 +2,7 @@
 
 Takes the volume fractions of a `Composition` -> gives ``attenuation_per_um`` (z, y, x). The model is the mixture rule
 
-    mu = f_Si mu(Li_x Si) + f_CB [s mu_C + (1 - s) mu_PI] + f_Cu mu_Cu + f_Bi mu_Bi,
+    mu = f_Si mu(Li_x Si) + f_CB [s mu_C + (1 - s) mu_PI] + f_Cu mu_Cu + f_Bi mu_Bi + f_SEI (mu_LiF + mu_Li2CO3) / 2,
 
 where f are volume fractions of the voxel, x is lithium per silicon and s the carbon's share of the carbon-binder solid
 by volume. It is exact for the mean attenuation of a voxel; the exponential of a line integral through it differs from
@@ -42,6 +42,10 @@ class Fractions(Protocol):
     @property
     def bismuth_fraction(self) -> NDArray[np.float32]:
         """Volume fraction of bismuth left over from dealloying."""
+
+    @property
+    def sei_fraction(self) -> NDArray[np.float32]:
+        """Volume fraction of solid electrolyte interphase."""
 
     @property
     def carbon_share(self) -> float:
@@ -119,7 +123,7 @@ def contrast(composition: Fractions, energy_kev: float) -> FloatArray:
     >>> from types import SimpleNamespace
     >>> none, half = np.zeros((1, 1, 2), np.float32), np.full((1, 1, 2), 0.5, np.float32)
     >>> voxels = SimpleNamespace(silicon_fraction=half, lithium_per_silicon=none, carbon_binder_fraction=none,
-    ...     current_collector_fraction=half, bismuth_fraction=none, carbon_share=0.5)
+    ...     current_collector_fraction=half, bismuth_fraction=none, sei_fraction=none, carbon_share=0.5)
     >>> [round(float(mu), 4) for mu in contrast(voxels, 8.0)[0, 0]]  # half of 0.01507 and half of 0.04709 per um
     [0.0311, 0.0311]
     """
@@ -130,6 +134,7 @@ def contrast(composition: Fractions, energy_kev: float) -> FloatArray:
     share = np.float32(composition.carbon_share)
     carbon_binder = share * of("acetylene_black") + (np.float32(1) - share) * of("polyimide")
     copper, bismuth = of("copper"), of("bismuth")
+    sei = (of("lithium_fluoride") + of("lithium_carbonate")) / np.float32(2)
     attenuation = np.empty(composition.silicon_fraction.shape, np.float32)
     for z, mixed in enumerate(attenuation):  # slice by slice: the temporary arrays stay small
         silicon = silicon_attenuation_per_um(composition.lithium_per_silicon[z], energy_kev)
@@ -137,4 +142,5 @@ def contrast(composition: Fractions, energy_kev: float) -> FloatArray:
         mixed += composition.carbon_binder_fraction[z] * carbon_binder
         mixed += composition.current_collector_fraction[z] * copper
         mixed += composition.bismuth_fraction[z] * bismuth
+        mixed += composition.sei_fraction[z] * sei
     return attenuation
