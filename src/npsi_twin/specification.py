@@ -218,6 +218,11 @@ def _recipe_at(location: tuple[int | str, ...]) -> type[Recipe] | None:
 
 
 def _toml_value(value: Any) -> str:
+    if isinstance(value, Recipe):
+        fields = ((name, getattr(value, name)) for name in type(value).model_fields)
+        return "{" + ", ".join(f"{name} = {_toml_value(inner)}" for name, inner in fields if inner is not None) + "}"
+    if isinstance(value, tuple) and value and isinstance(value[0], Recipe):
+        return "[\n" + "".join(f"    {_toml_value(item)},\n" for item in value) + "]"
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
     if isinstance(value, bool | str):

@@ -28,8 +28,9 @@ def totals():
         particles = scene.particles
         reach = np.maximum(particles.upper_nm, -particles.lower_nm).max(axis=0)
         half = np.ceil((np.abs(particles.centre_nm) + reach).max(axis=0) / voxel_nm).astype(int) + 1
-        edge_um = 2e-3 * voxel_nm * int(half.max())
-        all_of_it = replace(scene, specimen=SpecimenRecipe(shape="block", width_um=edge_um, length_um=edge_um))
+        edges_um = 2e-3 * voxel_nm * half
+        whole = SpecimenRecipe(shape="block", width_um=float(edges_um[2]), length_um=float(edges_um[0]))
+        all_of_it = replace(scene, specimen=whole)
         grid = VoxelGrid(tuple(2 * int(n) for n in half), voxel_nm)
         sums = np.zeros(3)
         for first in range(0, grid.shape[0], 32):

@@ -62,10 +62,11 @@ def test_mechanisms_act_in_their_order_and_leave_the_input(pristine):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ParameterError, match="1000/2nd-lithiation"):
-        condition("1000/3")
-    with pytest.raises(ParameterError, match="agglomeration"):
-        hypothesis("agglomeration")
+    for name in ("1000/3rd", "5000/1", "1000/0", "0/3", "-5/3"):
+        with pytest.raises(ParameterError, match="1000/2nd-lithiation"):
+            condition(name)
+    with pytest.raises(ParameterError, match="depth-fatigue"):
+        hypothesis("witchcraft")
 
 
 def test_swelling_describes_first_lithiations_only(pristine):

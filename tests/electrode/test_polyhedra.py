@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.spatial import ConvexHull, HalfspaceIntersection
+from scipy.spatial.transform import Rotation
 
 from npsi_twin.electrode.polyhedra import gather, measure_polyhedra
 
@@ -47,3 +48,13 @@ def test_gather_keeps_the_order_within_an_owner():
     start, (values,) = gather(np.array([2, 0, 2, 1]), 4, np.array([10, 11, 12, 13]))
     assert start.tolist() == [0, 1, 2, 4, 4]
     assert values.tolist() == [11, 13, 10, 12]
+
+
+def test_a_plane_given_twice_bounds_once():
+    turned = Rotation.from_rotvec([0.3, 0.7, -0.2]).apply(np.concatenate([np.eye(3), -np.eye(3)]))
+    normals, distances = np.concatenate([turned, turned]), np.full(12, 0.5)
+    # The second set off by rounding, as contact planes of particles that are packed again are.
+    distances[6:] *= 1 + 1e-16 * np.arange(-3, 3)
+    found = measure_polyhedra(normals, distances, np.array([0, 12]))
+    assert found.volume_nm3[0] == pytest.approx(1.0, rel=1e-12)
+    assert (found.area_nm2 > 0).sum() == 6

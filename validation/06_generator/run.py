@@ -11,6 +11,7 @@ import numpy as np
 
 from npsi_twin.electrode.build import ElectrodeRecipe, build_electrode
 from npsi_twin.electrode.heights import solid_heights
+from npsi_twin.electrode.states import pristine_states
 from npsi_twin.electrode.voxelise import specimen_grid, voxelise
 from npsi_twin.seeds import Seeds
 from npsi_twin.volumes import Phase, VoxelGrid
@@ -160,18 +161,28 @@ def single_particles():
             facet_start=np.array([0, facets.stop - facets.start]),
             **{
                 n: getattr(particles, n)[one].copy()
-                for n in ("lower_nm", "upper_nm", "envelope_nm3", "lithium_per_silicon")
+                for n in (
+                    "lower_nm",
+                    "upper_nm",
+                    "envelope_nm3",
+                    "lithium_per_silicon",
+                    "silicon_volume_ratio",
+                    "core_lithium_per_silicon",
+                )
             },
+            core_distances_nm=particles.core_distances_nm[facets].copy(),
         )
         network = replace(
             pores,
             wavevectors_per_nm=pores.wavevectors_per_nm[one].copy(),
             phases_rad=pores.phases_rad[one].copy(),
             levels=pores.levels[one].copy(),
+            solid_fraction=pores.solid_fraction[one].copy(),
         )
         beads = replace(scene.bismuth, start=np.zeros(2, np.int64))
         grid = VoxelGrid((240, 240, 240), 12.5)
-        silicon = totals(replace(bare, particles=alone, pores=network, bismuth=beads), grid)[1] * 3000.0**3
+        only = replace(bare, particles=alone, pores=network, bismuth=beads, states=pristine_states(1))
+        silicon = totals(only, grid)[1] * 3000.0**3
         errors.append(silicon / (0.396 * float(alone.envelope_nm3[0])) - 1)
     worst = np.abs(errors).max()
     measured = f"{100 * worst:.3f} % at most, {100 * np.std(errors):.3f} % sd"

@@ -131,8 +131,9 @@ SEI_SWELLING = AgeingHypothesis(
 CONTACT_LOSS = AgeingHypothesis(
     "contact-loss", (ContactLoss(), Lithiation(), Swelling(), Macropores(first_rise=0.4), Pulverisation())
 )
-_SHIPPED = (NONE, SWELLING, AGGLOMERATION, DEPTH_FATIGUE, SEI_SWELLING, CONTACT_LOSS)
-_HYPOTHESES: dict[str, AgeingHypothesis] = {known.name: known for known in _SHIPPED}
+#: What this package ships.
+HYPOTHESES_SHIPPED = (NONE, SWELLING, AGGLOMERATION, DEPTH_FATIGUE, SEI_SWELLING, CONTACT_LOSS)
+_HYPOTHESES: dict[str, AgeingHypothesis] = {known.name: known for known in HYPOTHESES_SHIPPED}
 _MECHANISMS: dict[str, type[Recipe]] = {
     str(kind.model_fields["mechanism"].default): kind
     for kind in (

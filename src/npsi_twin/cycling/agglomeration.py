@@ -53,7 +53,7 @@ class Agglomeration(Recipe):
         source="assumed: between random loose and dense packing of faceted grains", ge=0.5, le=0.8,
     )  # fmt: skip
     weld_cycles: float = parameter(
-        50.0, "N_a: cycles of contact that weld two neighbours", unit="cycles", source="assumed", ge=1, le=10_000
+        20.0, "N_a: cycles of contact that weld two neighbours", unit="cycles", source="assumed", ge=1, le=10_000
     )
     largest_members: int = parameter(
         12, "most particles in an agglomerate", source="assumed: those within a few micrometres", ge=1, le=1000

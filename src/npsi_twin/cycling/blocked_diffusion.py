@@ -24,7 +24,8 @@ from scipy.optimize import brentq
 from npsi_twin.cycling.capacity import FULL_CAPACITY_MAH_PER_G
 from npsi_twin.cycling.protocol import Condition
 from npsi_twin.electrode.bicontinuous import solve_levels
-from npsi_twin.electrode.polyhedra import Floats, measure_polyhedra
+from npsi_twin.electrode.polyhedra import measure_polyhedra
+from npsi_twin.electrode.repacking import shared_faces
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.errors import IncompatibleError
 from npsi_twin.materials import alloy
@@ -33,8 +34,6 @@ from npsi_twin.seeds import Seeds
 
 #: Porosity below which a single particle is a dense body.
 _CLOSED_POROSITY = 0.05
-#: Cosine from which on a facet looks at a member: contact planes stand exactly on the line between two middles.
-_FACING = 1 - 1e-9
 
 
 class BlockedDiffusion(Recipe):
@@ -90,7 +89,7 @@ class BlockedDiffusion(Recipe):
             )
         dense = (states.members > 1) | (1 - pores.solid_fraction < _CLOSED_POROSITY)
         dense &= particles.lithium_per_silicon > 0
-        planes = particles.facet_distances_nm - self.depth_nm * ~_shared_faces(electrode)
+        planes = particles.facet_distances_nm - self.depth_nm * ~shared_faces(particles, states.agglomerate)
         owner = np.repeat(np.arange(particles.count), np.diff(particles.facet_start))
         core = measure_polyhedra(particles.facet_normals, planes, particles.facet_start).volume_nm3
         share = np.where(dense, core / particles.envelope_nm3, 0.0)
@@ -123,18 +122,3 @@ class BlockedDiffusion(Recipe):
         shell = max(most, mean)
         inverse = (1 / (1 + gain * mean) - (1 - core) / (1 + gain * shell)) / core
         return shell, max((1 / inverse - 1) / gain, 0.0)
-
-
-def _shared_faces(electrode: Electrode) -> np.ndarray:
-    """Say for every facet whether it is a face that two members of an agglomerate share, (facets,)."""
-    particles, ids = electrode.particles, electrode.states.agglomerate
-    shared = np.zeros(particles.facet_distances_nm.size, bool)
-    for body in np.unique(ids[electrode.states.members > 1]):
-        members = np.nonzero(ids == body)[0]
-        for i in members:
-            facets = slice(particles.facet_start[i], particles.facet_start[i + 1])
-            towards = particles.centre_nm[members[members != i]] - particles.centre_nm[i]
-            towards = towards / np.sqrt((towards**2).sum(axis=1, keepdims=True))
-            cosine: Floats = (particles.facet_normals[facets, None, :] * towards[None]).sum(axis=2)
-            shared[facets] = (cosine > _FACING).any(axis=1)
-    return shared

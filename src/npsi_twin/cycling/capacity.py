@@ -23,7 +23,8 @@ from typing import Literal
 import numpy as np
 
 from npsi_twin.cycling.protocol import Condition
-from npsi_twin.electrode.polyhedra import Floats, Integers
+from npsi_twin.electrode.bicontinuous import core_volume_ratio
+from npsi_twin.electrode.polyhedra import Floats, Integers, measure_polyhedra
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.electrode.states import History
 from npsi_twin.recipes import Recipe, parameter
@@ -56,8 +57,13 @@ def new_history(condition: Condition, full_capacity_mah_per_g: float, charged_fr
 
 def bare_silicon_nm3(electrode: Electrode) -> Floats:
     """Return the lithium-free volume of each particle's silicon, (particles,), nm3, integrated on its own field."""
-    particles = electrode.particles
-    return electrode.pores.solid_fraction * particles.envelope_nm3 / particles.silicon_volume_ratio
+    particles, weighed = electrode.particles, electrode.particles.envelope_nm3
+    if np.isfinite(particles.core_distances_nm).any():
+        # Silicon in a core has swollen less, and there is more of it in the same volume.
+        planes = np.where(np.isfinite(particles.core_distances_nm), particles.core_distances_nm, -1.0)
+        core_nm3 = measure_polyhedra(particles.facet_normals, planes, particles.facet_start).volume_nm3
+        weighed = weighed + core_nm3 * (1 / core_volume_ratio(particles) - 1)
+    return np.asarray(electrode.pores.solid_fraction * weighed / particles.silicon_volume_ratio)
 
 
 class DepthFatigue(Recipe):

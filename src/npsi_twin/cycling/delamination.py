@@ -21,9 +21,10 @@ Bodies do not hold on to their neighbours, and nothing leaves an island in part.
 
 References
 ----------
-J. P. Maranchi et al., J. Electrochem. Soc. 153 (2006) A1246 (silicon on copper: 7.7 J/m2); V. B. Shenoy et al.,
-J. Power Sources 195 (2010) 6825, doi:10.1016/j.jpowsour.2010.04.044 (modulus); V. A. Sethuraman et al., J. Power Sources 195
-(2010) 5062 (flow stress); L. J. Gibson, M. F. Ashby, "Cellular Solids", Cambridge (1997), chapter 5 (foams).
+J. P. Maranchi et al., J. Electrochem. Soc. 153 (2006) A1246 (silicon on copper: 7.7 J/m2);
+V. B. Shenoy et al., J. Power Sources 195 (2010) 6825, doi:10.1016/j.jpowsour.2010.04.044 (modulus);
+V. A. Sethuraman et al., J. Power Sources 195 (2010) 5062 (flow stress);
+L. J. Gibson, M. F. Ashby, "Cellular Solids", Cambridge (1997), chapter 5 (foams).
 """
 
 import math
@@ -89,7 +90,7 @@ class Delamination(Recipe):
         ge=0.5, le=30,
     )  # fmt: skip
     interface_spread: float = parameter(
-        0.25, "standard deviation of the logarithm of the interface energy", source="assumed", ge=0, le=1
+        0.35, "standard deviation of the logarithm of the interface energy", source="assumed", ge=0, le=1
     )
     correlation_length_um: float = parameter(
         4.0, "distance over which the interface energy varies (1/e)", unit="um", source="assumed", ge=0.5, le=100
@@ -99,7 +100,7 @@ class Delamination(Recipe):
         ge=1, le=6,
     )  # fmt: skip
     hold_cycles: float = parameter(
-        4000.0, "N_1: cycles that an interface holds where G = Gamma", unit="cycles",
+        3500.0, "N_1: cycles that an interface holds where G = Gamma", unit="cycles",
         source="inferred: life of 435 cycles at 2000 mAh/g", ge=1, le=1e6,
     )  # fmt: skip
     feedback_exponent: float = parameter(

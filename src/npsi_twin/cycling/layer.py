@@ -49,7 +49,18 @@ class Fill:
 
 
 def fill_of(electrode: Electrode) -> Fill:
-    """Measure what fills the specimen's layer."""
+    """Measure what fills the specimen's layer, before something changes it.
+
+    Raises
+    ------
+    IncompatibleError
+        If islands stand off the foil, or particles have cores: both belong to places that would move.
+    """
+    if electrode.islands is not None or np.isfinite(electrode.particles.core_distances_nm).any():
+        raise IncompatibleError(
+            "layer: the layer is to grow after islands have come off the foil or cores have formed, and both belong to "
+            "places that would move. Let delamination and blocked diffusion act after all that moves particles."
+        )
     binder = electrode.carbon_binder
     domain = room_between_particles(_with_solid_room(electrode), even=True)
     room = domain
@@ -67,19 +78,8 @@ def fill_of(electrode: Electrode) -> Fill:
 
 
 def stretched(electrode: Electrode, stretch: float, envelope_nm3: Floats, clearance_nm: float) -> Electrode:
-    """Stretch layer, places and fields along the height by a factor, and give the envelopes new volumes.
-
-    Raises
-    ------
-    IncompatibleError
-        If islands stand off the foil, or particles have cores: both belong to places that would move.
-    """
+    """Stretch layer, places and fields along the height by a factor, and give the envelopes new volumes."""
     particles = electrode.particles
-    if electrode.islands is not None or np.isfinite(particles.core_distances_nm).any():
-        raise IncompatibleError(
-            "layer: the layer is to grow after islands have come off the foil or cores have formed, and both belong to "
-            "places that would move. Let delamination and blocked diffusion act after all that moves particles."
-        )
     old, foil, centre_nm = electrode.layer, electrode.foil, particles.centre_nm.copy()
     layer = HeightMap(stretch * old.mean_nm, stretch * old.sd_nm, old.field, stretch * old.floor_nm)
     # Members of an agglomerate move with its middle.

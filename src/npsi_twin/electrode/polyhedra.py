@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+#: Relative difference up to which two planes are one.
+_SAME = 1e-12
+
 
 @dataclass(frozen=True)
 class Measures:
@@ -130,6 +133,12 @@ def _clip_face(
         if other == face:
             continue
         nz, ny, nx, distance = normals[other, 0], normals[other, 1], normals[other, 2], distances[other]
+        cosine = nz * normals[face, 0] + ny * normals[face, 1] + nx * normals[face, 2]
+        if cosine > 1 - _SAME and abs(distance - distances[face]) < _SAME * side:
+            # One plane given twice bounds once; rounding would clip the two at random.
+            if other < face:
+                return 0
+            continue
         kept, cut = 0, False
         p = corners - 1
         above_p = nz * polygon[p, 0] + ny * polygon[p, 1] + nx * polygon[p, 2] - distance

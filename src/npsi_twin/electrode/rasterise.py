@@ -18,7 +18,7 @@ from npsi_twin.volumes import Phase
 _ROWS_PER_CHUNK = 16
 
 _VOID, _SILICON, _CARBON_BINDER = int(Phase.VOID), int(Phase.SILICON), int(Phase.CARBON_BINDER)
-_CURRENT_COLLECTOR, _UNRESOLVED = int(Phase.CURRENT_COLLECTOR), int(Phase.UNRESOLVED_SILICON)
+_CURRENT_COLLECTOR, _UNRESOLVED, _SEI = int(Phase.CURRENT_COLLECTOR), int(Phase.UNRESOLVED_SILICON), int(Phase.SEI)
 
 
 class SceneArrays(NamedTuple):
@@ -366,10 +366,10 @@ def _write_voxel(
         elif 2 * solid > envelope:
             phase = _SILICON
         elif 2 * in_pores > envelope:
-            phase = _CARBON_BINDER
+            phase = _SEI
         out.phase[z, y, x] = phase
         return
     elif domain > 0 and inside * domain >= open_space:
-        phase = _CARBON_BINDER
+        phase = _SEI if sei > domain * solids else _CARBON_BINDER
     out.particle_id[z, y, x] = 0
     out.phase[z, y, x] = phase

@@ -12,16 +12,19 @@ It holds while the layer has room: beyond about nine tenths of it the planes fin
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from npsi_twin.electrode.polyhedra import Floats, Integers, gather, measure_polyhedra
 from npsi_twin.electrode.powder import Particles, bounded_particles, contact_planes, wall_planes
 from npsi_twin.electrode.surfaces import HeightMap
 from npsi_twin.errors import NotConvergedError
 
-#: Largest factor by which free faces move out to make up for contacts.
-_LARGEST_GROWTH = 1.5
+#: Factors by which free faces move to make up for contacts.
+_LEAST_GROWTH, _LARGEST_GROWTH = 0.5, 1.5
 #: Rounds in which crowded particles push; halvings that find a particle's growth to 1e-9.
 _ROUNDS, _HALVINGS = 400, 30
+#: Cosine from which on a facet looks at a member: contact planes stand exactly on the line between two middles.
+_FACING = 1 - 1e-9
 
 
 def repack(
@@ -62,7 +65,11 @@ def repack(
     """
     owner = np.repeat(np.arange(particles.count), np.diff(particles.facet_start))
     scale = np.cbrt(envelope_nm3 / particles.envelope_nm3)
-    faces = (owner, particles.facet_normals, particles.facet_distances_nm * scale[owner])
+    distances_nm = particles.facet_distances_nm * scale[owner]
+    if agglomerate is not None:
+        # Members' faces follow each other: far outside, the contact plane takes their place.
+        distances_nm = np.where(shared_faces(particles, agglomerate), 10 * distances_nm, distances_nm)
+    faces = (owner, particles.facet_normals, distances_nm)
     corners = measure_polyhedra(particles.facet_normals, particles.facet_distances_nm, particles.facet_start)
     reach = corners.reach_nm * scale
     walls = wall_planes(centre_nm, foil, layer)
@@ -82,7 +89,7 @@ def repack(
             "Allow more accommodation in the pores, less clearance or less capacity, or build with a smaller "
             "powder.envelope_fraction."
         )
-    low, high = np.ones(particles.count), largest
+    low, high = np.full(particles.count, _LEAST_GROWTH), largest
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         full = measure_polyhedra(*_planes(faces, cuts, middle)).volume_nm3 >= envelope_nm3
@@ -112,3 +119,18 @@ def _planes(faces: _Planes, cuts: _Planes, growth: Floats) -> tuple[Floats, Floa
     owner, normals, distances = _joined((faces[0], faces[1], faces[2] * growth[faces[0]]), cuts)
     start, (normals, distances) = gather(owner, growth.size, normals, distances)
     return normals, distances, start
+
+
+def shared_faces(particles: Particles, agglomerate: Integers) -> NDArray[np.bool_]:
+    """Say for every facet whether it looks at another member of its particle's agglomerate, (facets,)."""
+    shared = np.zeros(particles.facet_distances_nm.size, bool)
+    members = np.bincount(agglomerate, minlength=particles.count)
+    for body in np.nonzero(members > 1)[0]:
+        ids = np.nonzero(agglomerate == body)[0]
+        for i in ids:
+            facets = slice(particles.facet_start[i], particles.facet_start[i + 1])
+            towards = particles.centre_nm[ids[ids != i]] - particles.centre_nm[i]
+            towards = towards / np.sqrt((towards**2).sum(axis=1, keepdims=True))
+            cosine = (particles.facet_normals[facets, None, :] * towards[None]).sum(axis=2)
+            shared[facets] = (cosine > _FACING).any(axis=1)
+    return shared

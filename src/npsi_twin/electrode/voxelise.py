@@ -44,7 +44,8 @@ class Composition:
         `npsi_twin.volumes.Phase` labels: the domain with the largest share of the voxel (foil, envelope, carbon-
         binder domain, open space; ties in this order); in an envelope, whichever of silicon and void fills more of
         it, or UNRESOLVED_SILICON where the smaller of mean pore and mean ligament, or most of the silicon's pieces,
-        are below two voxels. Bismuth counts as silicon here, being solid of the particle; SEI as carbon-binder.
+        are below two voxels. Bismuth counts as silicon here, being solid of the particle. SEI where it fills most of
+        an envelope, or more of the carbon-binder domain than carbon and binder do.
     void_fraction, silicon_fraction, carbon_binder_fraction, current_collector_fraction, bismuth_fraction, sei_fraction
         Volumes per voxel volume; they add up to one. Silicon is the LixSi alloy; carbon-binder its solids.
     lithium_per_silicon
