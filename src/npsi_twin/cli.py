@@ -17,6 +17,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from npsi_twin.cli_files import export_volume_file, inspect_scan_file
+from npsi_twin.cli_options import (
+    AllowRoot,
+    LineIntegrals,
+    Normalised,
+    PixelNm,
+    Theta,
+    ThetaUnitOption,
+    VolumeName,
+    VoxelNm,
+    Where,
+    reading_from,
+)
 from npsi_twin.errors import (
     DataError,
     IncompatibleError,
@@ -316,30 +329,111 @@ def _only_for_files(folder: Path, **options: object) -> None:
         )
 
 
-def _stage(folder: Path, name: str, workers: int, as_json: bool, written: str, following: str) -> None:
+def _stage(
+    folder: Path,
+    name: str,
+    workers: int,
+    as_json: bool,
+    written: str,
+    following: str,
+    scan_format: Literal["dataexchange", "nxtomo"] = "dataexchange",
+) -> None:
     from npsi_twin.twin import run_stage
 
     with _progress() as progress:
-        result = run_stage(folder, name, workers=workers, progress=progress)
+        result = run_stage(folder, name, workers=workers, progress=progress, scan_format=scan_format)
     _print(result, as_json, lambda _: f"Wrote {folder / written}.{following}")
 
 
 @app.command()
-def scan(folder: RunPath, workers: Workers = 1, as_json: Json = False) -> None:
-    """Scan the electrode of a run in the simulated microscope (scan.h5, Data Exchange).
+def scan(
+    path: Annotated[Path, typer.Argument(metavar="DIR|VOLUME", help="Folder of a run, or an object of your own.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the scan of a VOLUME.")] = None,
+    microscope: Annotated[
+        str | None,
+        typer.Option(help="Microscope for a VOLUME: aps-32-id-c-2018, demo, tiny, zhao2018, or a TOML file."),
+    ] = None,
+    compounds: Annotated[
+        Path | None, typer.Option(help="TOML file that says what the labels of a VOLUME are made of.")
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="Unit of a VOLUME's attenuation, e.g. 1/um or 1/cm, where it is not stated.")
+    ] = None,
+    dataset: VolumeName = None,
+    voxel_nm: VoxelNm = None,
+    seed: Seed = None,
+    scan_format: Annotated[
+        Literal["dataexchange", "nxtomo"], typer.Option("--format", help="Layout of the scan file.")
+    ] = "dataexchange",
+    workers: Workers = 1,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Scan the electrode of a run, or any object of your own, in the simulated microscope (scan.h5).
+
+    An object is a volume (z, y, x), z along the rotation axis, in HDF5, TIFF, npz or npy: attenuation, or labels with
+    --compounds, one table a label: [1] formula = "Si", density_g_per_cm3 = 2.329 (or material = "copper", or
+    attenuation_per_um = 0.015).
 
     Example: npsi-twin scan runs/study
+
+    Example: npsi-twin scan object.tif --microscope demo --voxel-nm 50 --unit 1/um --out runs/own
+
+    Example: npsi-twin scan labels.npy --microscope demo --voxel-nm 50 --compounds compounds.toml --out runs/own
     """
-    _stage(folder, "scan", workers, as_json, "scan.h5", f" Next: npsi-twin reconstruct {folder}")
+    if path.is_dir():
+        _only_for_files(
+            path,
+            out=out,
+            microscope=microscope,
+            compounds=compounds,
+            unit=unit,
+            dataset=dataset,
+            voxel_nm=voxel_nm,
+            seed=seed,
+            overwrite=overwrite,
+        )
+        _stage(path, "scan", workers, as_json, "scan.h5", f" Next: npsi-twin reconstruct {path}", scan_format)
+        return
+    if out is None or microscope is None:
+        raise ParameterError(
+            "scan: an object of your own needs --microscope (a name or a TOML file) and --out, the folder for its scan."
+        )
+    from npsi_twin.object_scan import microscope_from, scan_object
+
+    with _progress() as progress:
+        result = scan_object(
+            path,
+            out,
+            microscope_from(microscope),
+            dataset=dataset,
+            voxel_nm=voxel_nm,
+            unit=unit,
+            compounds=compounds,
+            seed=42 if seed is None else seed,
+            scan_format=scan_format,
+            workers=workers,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    _print(
+        result,
+        as_json,
+        lambda _: f"Wrote {out / 'scan.h5'}. Next: npsi-twin reconstruct {out / 'scan.h5'} --out {out}-reconstructed",
+    )
 
 
 @app.command()
 def reconstruct(
-    path: Annotated[Path, typer.Argument(metavar="DIR|FILE.h5", help="Folder of a run, or any Data Exchange file.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the result of a FILE.h5.")] = None,
-    spec: Annotated[
-        Path | None, typer.Option(help="Specification whose [reconstruction] is used for a FILE.h5.")
-    ] = None,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR|SCAN",
+            help="Folder of a run, or any scan: Data Exchange, NXtomo, NSLS-II FXI, folder of TIFF images.",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder for the result of a SCAN.")] = None,
+    spec: Annotated[Path | None, typer.Option(help="Specification whose [reconstruction] is used for a SCAN.")] = None,
     algorithm: Annotated[
         Literal["sirt-fbp", "fbp"] | None, typer.Option(help="Algorithm, instead of the specification's.")
     ] = None,
@@ -348,15 +442,13 @@ def reconstruct(
         typer.Option(help="Route, instead of the specification's."),
     ] = None,
     axis_px: Annotated[float | None, typer.Option(help="Column of the rotation axis; found when left out.")] = None,
-    pixel_nm: Annotated[
-        float | None, typer.Option(help="Pixel at the sample, where the file does not state it.")
-    ] = None,
-    theta_unit: Annotated[
-        Literal["deg", "rad"] | None, typer.Option(help="Unit of the angles, where the file does not state it.")
-    ] = None,
-    assume_normalised: Annotated[
-        bool, typer.Option("--assume-normalised", help="The projections are divided by the flat field already.")
-    ] = False,
+    pixel_nm: PixelNm = None,
+    theta_unit: ThetaUnitOption = None,
+    theta: Theta = "",
+    where: Where = "",
+    assume_normalised: Normalised = False,
+    line_integrals: LineIntegrals = False,
+    allow_root: AllowRoot = None,
     workers: Workers = 1,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -366,7 +458,7 @@ def reconstruct(
 
     Example: npsi-twin reconstruct tooth.h5 --out runs/tooth
     """
-    if path.is_dir():
+    if path.is_dir() and (out is None or (path / "run.json").is_file()):
         _only_for_files(
             path,
             out=out,
@@ -376,7 +468,11 @@ def reconstruct(
             axis_px=axis_px,
             pixel_nm=pixel_nm,
             theta_unit=theta_unit,
+            theta=theta or None,
+            where=where or None,
             assume_normalised=assume_normalised,
+            line_integrals=line_integrals,
+            allow_root=allow_root,
             resume=resume,
             overwrite=overwrite,
         )
@@ -396,6 +492,7 @@ def reconstruct(
             pixel_nm=pixel_nm,
             theta_unit=theta_unit,
             assume_normalised=assume_normalised,
+            reading=reading_from(theta, where, line_integrals, allow_root),
             workers=workers,
             resume=resume,
             overwrite=overwrite,
@@ -403,12 +500,6 @@ def reconstruct(
         )
     axis = result["rotation_axis_px"]
     _print(result, as_json, lambda _: f"Rotation axis at column {axis:.2f}. Open {out / 'report.html'}")
-
-
-VolumeName = Annotated[
-    str | None, typer.Option(help="Data set of an HDF5 or array of an npz, where there are several.")
-]
-VoxelNm = Annotated[float | None, typer.Option(help="Edge of a voxel in nm, where the file does not state it.")]
 
 
 @app.command()
@@ -495,6 +586,9 @@ def report(folder: RunPath, as_json: Json = False) -> None:
     """
     _stage(folder, "report", 1, as_json, "report.html", "")
 
+
+app.command("inspect")(inspect_scan_file)
+app.command("export")(export_volume_file)
 
 if __name__ == "__main__":
     main()

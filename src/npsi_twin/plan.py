@@ -16,8 +16,8 @@ from npsi_twin.errors import ResourceError
 from npsi_twin.execution import ExecutionRecipe, available_cpus
 from npsi_twin.specification import Specification
 from npsi_twin.stages import fine_parts
-from npsi_twin.storage.dataexchange import ScanFile
-from npsi_twin.txm.microscope import simulation_grid
+from npsi_twin.storage.scanfile import ScanFile
+from npsi_twin.txm.microscope import MicroscopeRecipe, simulation_grid
 
 _REFERENCE_CPUS = 2
 _PROCESS_BYTES = 350e6  # interpreter with numpy, scipy, numba and finufft
@@ -112,15 +112,9 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
     True
     """
     microscope = specification.microscope
-    detector, n = microscope.detector, microscope.supersampling
-    rows, columns, views = detector.rows, detector.columns, microscope.stage.views
+    rows, columns, views = microscope.detector.rows, microscope.detector.columns, microscope.stage.views
     slab = min(specification.execution.slab_rows, rows)
     voxels = rows * columns**2
-    counts = rows * columns * (views + detector.flat_frames + detector.dark_frames)
-    fine_slab = (slab + 2 * microscope.halo_rows) * n
-    fine_rows = fine_slab * rows / slab
-    fine_voxels, fine_samples = fine_rows * (columns * n) ** 2, fine_rows * views * columns * n
-    part_voxels = len(fine_parts(simulation_grid(microscope), range(fine_slab))[0]) * (columns * n) ** 2
     speed = _REFERENCE_CPUS / available_cpus()
     build = StageCost(
         "build",
@@ -128,12 +122,7 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
         _PROCESS_BYTES * workers + 60 * workers * slab * columns**2,
         1.5 * voxels,
     )
-    scan = StageCost(
-        "scan",
-        speed * (fine_voxels * _S_PER_FINE_VOXEL + fine_samples * _S_PER_POLAR_SAMPLE + counts * _S_PER_COUNT),
-        workers * (_PROCESS_BYTES + _BLUR_BYTES + 40 * part_voxels + 8.5 * fine_slab * columns * n * views),
-        2 * counts,
-    )
+    scan = _scan_cost(microscope, slab, workers)
     reconstruct = _reconstruction_cost(rows, columns, views, slab, workers)
     whole = _PROCESS_BYTES + 32 * voxels
     return Costs(
@@ -149,6 +138,32 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
         ),
         workers,
     )
+
+
+def _scan_cost(microscope: MicroscopeRecipe, slab: int, workers: int) -> StageCost:
+    detector, n = microscope.detector, microscope.supersampling
+    rows, columns, views = detector.rows, detector.columns, microscope.stage.views
+    counts = rows * columns * (views + detector.flat_frames + detector.dark_frames)
+    fine_slab = (slab + 2 * microscope.halo_rows) * n
+    fine_rows = fine_slab * rows / slab
+    fine_voxels, fine_samples = fine_rows * (columns * n) ** 2, fine_rows * views * columns * n
+    part_voxels = len(fine_parts(simulation_grid(microscope), range(fine_slab))[0]) * (columns * n) ** 2
+    return StageCost(
+        "scan",
+        _REFERENCE_CPUS
+        / available_cpus()
+        * (fine_voxels * _S_PER_FINE_VOXEL + fine_samples * _S_PER_POLAR_SAMPLE + counts * _S_PER_COUNT),
+        workers * (_PROCESS_BYTES + _BLUR_BYTES + 40 * part_voxels + 8.5 * fine_slab * columns * n * views),
+        2 * counts,
+    )
+
+
+def plan_object_scan(microscope: MicroscopeRecipe, execution: ExecutionRecipe, *, workers: int = 1) -> Costs:
+    """Predict what the scan of a user's own object will cost, its truth on the detector's pixels included."""
+    detector = microscope.detector
+    scan = _scan_cost(microscope, min(execution.slab_rows, detector.rows), workers)
+    truth = StageCost("truth", 0.0, _PROCESS_BYTES, 4.0 * detector.rows * detector.columns**2)
+    return Costs((scan, truth), workers)
 
 
 def _particles(specification: Specification) -> float:

@@ -116,6 +116,9 @@ class Scan:
         True when projections are already flat-corrected transmissions and flats and darks are empty.
     notes
         What the reader found worth telling (name of the instrument, sample, conversions made).
+    flat_views
+        Number of projections recorded before each flat field, (frame,): 0 before the scan, ``beam.views`` after it,
+        equal numbers for frames of one group; None while it is unknown.
     """
 
     projections: NDArray[np.generic]
@@ -126,6 +129,7 @@ class Scan:
     first_row: int = 0
     normalised: bool = False
     notes: dict[str, str] = field(default_factory=dict)
+    flat_views: NDArray[np.intp] | None = None
 
     def __post_init__(self) -> None:
         for name in ("projections", "flats", "darks"):
@@ -144,6 +148,15 @@ class Scan:
                 f"scan: {views} views of {columns} columns, but the geometry has {self.beam.views} angles and "
                 f"{self.beam.columns} columns."
             )
+        if self.flat_views is not None:
+            places = np.asarray(self.flat_views, np.intp)
+            if places.shape != (len(self.flats),) or np.any((places < 0) | (places > views)):
+                raise IncompatibleError(
+                    f"scan: flat_views has shape {places.shape} for {len(self.flats)} flat fields, values "
+                    f"{places.min(initial=0)} to {places.max(initial=0)}; one number of 0 to {views} views a frame is "
+                    "needed."
+                )
+            object.__setattr__(self, "flat_views", _frozen(places))
 
     @property
     def rows(self) -> int:

@@ -6,10 +6,11 @@ Heavy stages map a pure function of a slab of detector rows over an executor; ev
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.fft
@@ -28,8 +29,10 @@ from npsi_twin.projectors.choice import ProjectorName
 from npsi_twin.reconstruction.route import Plan, Reconstruction, ReconstructionRecipe, prepare, reconstruct
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import Specification
-from npsi_twin.storage.dataexchange import ScanFile, create_scan, write_rows
+from npsi_twin.storage.dataexchange import create_scan, write_rows
 from npsi_twin.storage.measurements import comparison_json, measurements_csv, read_measurements, write_measurements
+from npsi_twin.storage.nexus import create_nxtomo, write_nxtomo_rows
+from npsi_twin.storage.scanfile import ScanFile
 from npsi_twin.storage.volumes import create_volumes, read_volume, write_slab, write_volume
 from npsi_twin.txm.contrast import contrast
 from npsi_twin.txm.microscope import (
@@ -41,10 +44,14 @@ from npsi_twin.txm.microscope import (
     simulation_rows,
     stage_truth,
 )
-from npsi_twin.volumes import Volume, VoxelGrid
+from npsi_twin.volumes import FloatArray, Volume, VoxelGrid
 
 TRUTH, SCAN, RECONSTRUCTION, SEGMENTATION = "truth.h5", "scan.h5", "reconstruction.h5", "segmentation.h5"
 MEASUREMENTS, MEASURED_MAPS, COMPARISON = "measurements.csv", "measurements.h5", "comparison.json"
+
+#: Attenuation in 1/um of some rows of a grid, (row, y, x): what stands in the beam.
+Attenuation = Callable[[VoxelGrid, range], FloatArray]
+ScanFormat = Literal["dataexchange", "nxtomo"]
 
 _VOXELS_AT_ONCE = 1 << 24
 #: What the projector takes at a time: it works on sixteen slices at once.
@@ -128,8 +135,12 @@ def fine_parts(grid: VoxelGrid, rows: range) -> list[range]:
     return [rows[start : start + height] for start in range(0, len(rows), height)]
 
 
+def _electrode_attenuation(electrode: Electrode, energy_kev: float, grid: VoxelGrid, rows: range) -> FloatArray:
+    return contrast(voxelise(electrode, grid, rows), energy_kev)
+
+
 def _exposed_rows(
-    electrode: Electrode, microscope: MicroscopeRecipe, seeds: Seeds, projector: ProjectorName, rows: range
+    attenuation: Attenuation, microscope: MicroscopeRecipe, seeds: Seeds, projector: ProjectorName, rows: range
 ) -> Exposure:
     grid, fine = simulation_grid(microscope), simulation_rows(microscope, rows)
     line_integrals = np.empty((len(fine), microscope.stage.views, grid.shape[2]), np.float32)
@@ -140,7 +151,7 @@ def _exposed_rows(
         # Composition is an order of magnitude larger than attenuation: a few slices of it at a time.
         for part in fine_parts(grid, batch):
             where = slice(part.start - batch.start, part.stop - batch.start)
-            attenuation_per_um[where] = contrast(voxelise(electrode, grid, part), microscope.energy_kev)
+            attenuation_per_um[where] = attenuation(grid, part)
         line_integrals[start : start + len(batch)], taken = project(
             attenuation_per_um, microscope, seeds=seeds, projector=projector, threads=threads()
         )
@@ -149,30 +160,63 @@ def _exposed_rows(
 
 
 def scan(
-    run: RunFolder, specification: Specification, electrode: Electrode, *, workers: int, progress: Progress
+    run: RunFolder,
+    specification: Specification,
+    electrode: Electrode,
+    *,
+    workers: int,
+    progress: Progress,
+    scan_format: ScanFormat = "dataexchange",
 ) -> None:
     """Scan the electrode in the simulated microscope and write the counts as a beamline would."""
-    microscope, seeds = specification.microscope, Seeds(specification.seed)
-    tasks = slabs(microscope.detector.rows, specification.execution.slab_rows)
-    expose = partial(_exposed_rows, electrode, microscope, seeds, "auto")
+    scan_attenuation(
+        run,
+        partial(_electrode_attenuation, electrode, specification.microscope.energy_kev),
+        specification.microscope,
+        Seeds(specification.seed),
+        sample=specification.name,
+        slab_rows=specification.execution.slab_rows,
+        workers=workers,
+        progress=progress,
+        scan_format=scan_format,
+    )
+
+
+def scan_attenuation(
+    run: RunFolder,
+    attenuation: Attenuation,
+    microscope: MicroscopeRecipe,
+    seeds: Seeds,
+    *,
+    sample: str,
+    slab_rows: int,
+    workers: int,
+    progress: Progress,
+    scan_format: ScanFormat = "dataexchange",
+) -> None:
+    """Scan whatever stands in the beam, slab by slab."""
+    tasks = slabs(microscope.detector.rows, slab_rows)
+    create, write = (create_scan, write_rows) if scan_format == "dataexchange" else (create_nxtomo, write_nxtomo_rows)
+    expose = partial(_exposed_rows, attenuation, microscope, seeds, "auto")
     results = map_slabs(expose, tasks, workers=workers, stage="scan", progress=progress)
     with run.stage("scan", SCAN) as facts, written_whole(run.path / SCAN) as path:
         exposure = next(results)
         facts["projector"] = exposure.made_by.backend
         first = exposure.scan
-        with create_scan(
+        with create(
             path,
             beam=first.beam,
             rows=microscope.detector.rows,
             flats=len(first.flats),
             darks=len(first.darks),
             energy_kev=microscope.energy_kev,
-            sample=specification.name,
+            sample=sample,
             facts=_instrument(microscope),
+            flat_views=first.flat_views,
         ) as file:
-            write_rows(file, first)
+            write(file, first)
             for exposure in results:
-                write_rows(file, exposure.scan)
+                write(file, exposure.scan)
 
 
 def _reconstructed_rows(scan_file: ScanFile, recipe: ReconstructionRecipe, plan: Plan, rows: range) -> Reconstruction:

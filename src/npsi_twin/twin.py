@@ -16,7 +16,6 @@ from npsi_twin.errors import DataError, ParameterError
 from npsi_twin.execution import (
     Progress,
     RunFolder,
-    file_sha256,
     open_run,
     read_state,
     silent,
@@ -28,8 +27,9 @@ from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.plan import check_resources, plan_reconstruction, plan_twin
 from npsi_twin.report.run_page import write_reconstruction_page, write_run_page
 from npsi_twin.specification import Specification, load_specification, parse_values, to_toml
-from npsi_twin.storage.dataexchange import ThetaUnit, open_scan
+from npsi_twin.storage.formats import open_scan
 from npsi_twin.storage.measurements import read_comparison, read_measurements
+from npsi_twin.storage.scanfile import Reading, ThetaUnit
 from npsi_twin.storage.volumes import read_volume, write_volume
 from npsi_twin.volumes import Phase
 
@@ -116,7 +116,14 @@ def build_run(
         return _summary(run)
 
 
-def run_stage(folder: Path, name: str, *, workers: int = 1, progress: Progress = silent) -> dict[str, Any]:
+def run_stage(
+    folder: Path,
+    name: str,
+    *,
+    workers: int = 1,
+    progress: Progress = silent,
+    scan_format: stages.ScanFormat = "dataexchange",
+) -> dict[str, Any]:
     """Do one stage of a run on the files that are in its folder.
 
     Parameters
@@ -125,6 +132,10 @@ def run_stage(folder: Path, name: str, *, workers: int = 1, progress: Progress =
         A run folder, begun by `build_run` or `run_twin`.
     name
         One of ``scan``, ``reconstruct``, ``segment``, ``measure``, ``compare``, ``report``.
+    workers, progress
+        As for `run_twin`.
+    scan_format
+        Layout of the scan file that the stage ``scan`` writes.
 
     Raises
     ------
@@ -137,16 +148,22 @@ def run_stage(folder: Path, name: str, *, workers: int = 1, progress: Progress =
         raise ParameterError(f"stage: got {name!r}; known are {', '.join(STAGES[1:])}.")
     if "specification" not in read_state(folder)["request"]:
         raise ParameterError(
-            f"{folder}: holds the reconstruction of a scan file, not the run of a twin. Go on with its files, for "
-            f"example: npsi-twin segment {folder}/reconstruction.h5 --out {folder}/labels.h5"
+            f"{folder}: was made from a single file and is not the run of a twin. Go on with its files, for "
+            f"example: npsi-twin {_following(folder)}"
         )
     specification = load_specification(folder / SPECIFICATION)
     check_resources(plan_twin(specification, workers=workers).only(name), folder)
     with open_run(folder, request=_request(specification), resume=True) as run:
-        _do(name, run, specification, None, workers, progress)
+        _do(name, run, specification, None, workers, progress, scan_format)
         if all(stage in run.state["stages"] for stage in STAGES):
             run.complete()
         return _summary(run)
+
+
+def _following(folder: Path) -> str:
+    if (folder / stages.RECONSTRUCTION).is_file():
+        return f"segment {folder}/{stages.RECONSTRUCTION} --out {folder}/labels.h5"
+    return f"reconstruct {folder}/{stages.SCAN} --out {folder}-reconstructed"
 
 
 def _do(
@@ -156,6 +173,7 @@ def _do(
     electrode: Electrode | None,
     workers: int,
     progress: Progress,
+    scan_format: stages.ScanFormat = "dataexchange",
 ) -> None:
     # What follows was made from files that are about to change.
     for later in STAGES[STAGES.index(name) :]:
@@ -187,7 +205,7 @@ def _do(
         case "build":
             stages.build(run, specification, made(), workers=workers, progress=progress)
         case "scan":
-            stages.scan(run, specification, made(), workers=workers, progress=progress)
+            stages.scan(run, specification, made(), workers=workers, progress=progress, scan_format=scan_format)
         case "reconstruct":
             reconstruct()
         case "segment":
@@ -227,24 +245,25 @@ def reconstruct_file(
     pixel_nm: float | None = None,
     theta_unit: ThetaUnit | None = None,
     assume_normalised: bool = False,
+    reading: Reading | None = None,
     workers: int = 1,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Reconstruct any Data Exchange file with the code that reconstructs simulated scans.
+    """Reconstruct any scan with the code that reconstructs simulated scans.
 
     Parameters
     ----------
     path
-        The scan file.
+        The scan: Data Exchange, NXtomo, NSLS-II FXI, or a folder of TIFF images.
     folder
         Where ``reconstruction.h5``, ``report.html`` and ``run.json`` go.
     specification
         Its reconstruction recipe and slab height are used; the defaults when None.
     changes
         Fields of the reconstruction recipe to change.
-    pixel_nm, theta_unit, assume_normalised
+    pixel_nm, theta_unit, assume_normalised, reading
         What the file does not state; see `open_scan`.
     workers, resume, overwrite, progress
         As for `run_twin`.
@@ -261,15 +280,18 @@ def reconstruct_file(
     """
     specification = specification or Specification()
     recipe = parse_values(specification.reconstruction, changes or {}, "reconstruction")
-    scan_file = open_scan(path, pixel_nm=pixel_nm, theta_unit=theta_unit, assume_normalised=assume_normalised)
+    scan_file = open_scan(
+        path, pixel_nm=pixel_nm, theta_unit=theta_unit, assume_normalised=assume_normalised, reading=reading
+    )
     check_resources(plan_reconstruction(scan_file, specification.execution, workers=workers), folder)
     # What may fail for the data's sake fails here, before anything is written.
     plan = stages.plan_reconstruction_of(scan_file, recipe, progress)
     request = {
         "scan": path.name,
-        "scan_sha256": file_sha256(path),
+        "scan_sha256": scan_file.sha256(),
         "theta_unit": theta_unit,
         "assume_normalised": assume_normalised,
+        "reading": (reading or Reading()).as_request(),
         "recipe": recipe.digest(),
         "pixel_nm": scan_file.beam.pixel_nm if scan_file.pixel_known else None,
         "version": version("npsi-twin"),

@@ -23,7 +23,20 @@ def call(*arguments, cwd=None, code=0):
 
 def test_every_command_has_an_example():
     out, _ = call("--help")
-    for name in ("init", "explain", "plan", "run", "build", "scan", "reconstruct", "segment", "measure", "compare"):
+    for name in (
+        "init",
+        "explain",
+        "plan",
+        "run",
+        "build",
+        "scan",
+        "reconstruct",
+        "segment",
+        "measure",
+        "compare",
+        "inspect",
+        "export",
+    ):
         assert name in out
         assert "Example" in call(name, "--help")[0]
 

@@ -75,7 +75,7 @@ def _grey(
 
 def _save(figure: Figure, path: Path) -> None:
     # Without this the PNG would carry the version of matplotlib and differ between equal runs.
-    figure.savefig(path, metadata={"Software": None}, bbox_inches="tight")
+    figure.savefig(path, format="png", metadata={"Software": None}, bbox_inches="tight")
 
 
 def _silicon(labels: NDArray[np.integer]) -> NDArray[np.bool_]:

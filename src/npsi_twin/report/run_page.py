@@ -26,7 +26,8 @@ from npsi_twin.report.figures import (
 )
 from npsi_twin.report.page import Picture, Table, write_page
 from npsi_twin.specification import Specification
-from npsi_twin.storage.dataexchange import ScanFile, open_scan
+from npsi_twin.storage.formats import open_scan
+from npsi_twin.storage.scanfile import ScanFile
 from npsi_twin.volumes import Phase
 
 #: Height of the paper's section parallel to the foil, nm (Zhao 2018, Fig. 4 caption).

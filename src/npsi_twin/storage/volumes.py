@@ -1,11 +1,13 @@
 """Volumes on disk: HDF5 of a run folder, and label or grey volumes that users bring (HDF5, TIFF, npz, npy).
 
-`create_volumes` makes an HDF5 file with data sets (z, y, x), filled slab by slab by `write_slab`; `read_volume` gives a
-`Volume` from a run's own file or from a user's, whose voxel size must be stated by the file or by the caller.
+`create_volumes` makes an HDF5 file with data sets (z, y, x), filled slab by slab by `write_slab`. `open_volume` finds a
+volume in a run's own file or in a user's and reads any of its slices; `read_volume` reads it whole. The voxel size must
+be stated by the file (HDF5 attribute ``voxel_nm``, ImageJ or OME metadata of a TIFF) or by the caller.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from npsi_twin.errors import DataError, ParameterError
+from npsi_twin.storage.hdf5 import OpenFile, open_hdf5
+from npsi_twin.storage.units import LENGTH, text
 from npsi_twin.volumes import Phase, Volume
 
 PHASE_NAMES = {int(phase): phase.name.lower() for phase in Phase}
@@ -79,8 +83,64 @@ def write_volume(path: Path, name: str, volume: Volume, **attributes: Any) -> No
         write_slab(file, 0, {name: volume.values})
 
 
-def read_volume(path: Path, name: str | None = None, *, voxel_nm: float | None = None) -> Volume:
-    """Read a volume (z, y, x) from HDF5, TIFF, npz or npy.
+@dataclass(frozen=True)
+class VolumeFile:
+    """A volume (z, y, x) in a file, of which any slices can be read.
+
+    Attributes
+    ----------
+    path
+        The file.
+    name
+        Data set of an HDF5 or array of an npz; empty elsewhere.
+    shape, dtype
+        Of the volume.
+    voxel_nm
+        Edge of a voxel in nm.
+    unit
+        Unit of the values as the file states it; empty where it does not.
+    """
+
+    path: Path
+    name: str
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    voxel_nm: float
+    unit: str
+
+    def read(self, rows: range) -> NDArray[Any]:
+        """Return some slices (z, y, x)."""
+        suffix = self.path.suffix.lower()
+        part = slice(rows.start, rows.stop)
+        if suffix in _HDF5:
+            with open_hdf5(self.path) as file:
+                values = file.dataset(self.name)[part]
+        elif suffix == ".npz":
+            with np.load(self.path, allow_pickle=False) as arrays:
+                values = arrays[self.name][part]
+        elif suffix == ".npy":
+            values = np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[part])
+        else:
+            import tifffile
+
+            with tifffile.TiffFile(self.path) as file:
+                series = file.series[0]
+                if series.dataoffset is not None:  # the slices lie unpacked, one after the other
+                    values = np.array(tifffile.memmap(self.path, series=0, mode="r").reshape(self.shape)[part])
+                else:
+                    # Slices of their own pages are unpacked one by one; other arrangements as a whole.
+                    paged = len(file.pages) == self.shape[0]
+                    found = file.asarray(key=part) if paged else series.asarray()[part]
+                    values = found.reshape(-1, *self.shape[1:])
+        native = values.astype(values.dtype.newbyteorder("="), copy=False)
+        return np.asarray(native.view(np.uint8) if native.dtype == bool else native)
+
+
+_HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".nx")
+
+
+def open_volume(path: Path, name: str | None = None, *, voxel_nm: float | None = None) -> VolumeFile:
+    """Find a volume (z, y, x) in HDF5, TIFF, npz or npy.
 
     Parameters
     ----------
@@ -89,7 +149,7 @@ def read_volume(path: Path, name: str | None = None, *, voxel_nm: float | None =
     name
         Data set of an HDF5 or array of an npz; may be left out where there is only one.
     voxel_nm
-        Edge of a voxel in nm; overrides what the file states (HDF5 attribute ``voxel_nm``).
+        Edge of a voxel in nm; overrides what the file states.
 
     Raises
     ------
@@ -98,36 +158,57 @@ def read_volume(path: Path, name: str | None = None, *, voxel_nm: float | None =
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file.")
-    stated: float | None = None
     suffix = path.suffix.lower()
     try:
-        if suffix in (".h5", ".hdf5", ".hdf", ".nxs"):
-            values, stated = _read_hdf5(path, name)
+        if suffix in _HDF5:
+            found = _find_hdf5(path, name)
         elif suffix in (".tif", ".tiff"):
-            import tifffile
-
-            values = tifffile.imread(path)
+            found = _find_tiff(path)
         elif suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
-                values = arrays[_only(path, list(arrays.files), name)]
+                taken = _only(path, list(arrays.files), name)
+                found = _Found(taken, arrays[taken].shape, arrays[taken].dtype)
         elif suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+            found = _Found("", values.shape, values.dtype)
         else:
             raise DataError(f"{path}: the suffix '{suffix}' is not known; HDF5, TIFF, npz and npy volumes are read.")
     except DataError:
         raise
     except Exception as error:
         raise DataError(f"{path}: cannot be read as a volume ({error}).") from None
-    if values.ndim != 3 or 0 in values.shape or values.dtype.kind not in "buif":
+    if len(found.shape) != 3 or 0 in found.shape or found.dtype.kind not in "buif":
         raise DataError(
-            f"{path}: holds an array of shape {values.shape} and type {values.dtype}; numbers as (z, y, x) are needed."
+            f"{path}: holds an array of shape {found.shape} and type {found.dtype}; numbers as (z, y, x) are needed."
         )
-    voxel = voxel_nm if voxel_nm is not None else stated
+    voxel = voxel_nm if voxel_nm is not None else found.voxel_nm
     if voxel is None:
         raise DataError(f"{path}: does not state its voxel size. Give --voxel-nm.")
     if not (np.isfinite(voxel) and voxel > 0):
         raise ParameterError(f"{path}: got a voxel of {voxel} nm; a positive number is needed.")
-    return Volume(values.view(np.uint8) if values.dtype == bool else values, float(voxel))
+    dtype = np.dtype(np.uint8) if found.dtype == bool else found.dtype.newbyteorder("=")
+    nz, ny, nx = found.shape
+    return VolumeFile(path, found.name, (nz, ny, nx), dtype, float(voxel), found.unit)
+
+
+def read_volume(path: Path, name: str | None = None, *, voxel_nm: float | None = None) -> Volume:
+    """Read a whole volume (z, y, x); see `open_volume`."""
+    found = open_volume(path, name, voxel_nm=voxel_nm)
+    try:
+        return Volume(found.read(range(found.shape[0])), found.voxel_nm)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read as a volume ({error}).") from None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a file says of its volume."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    voxel_nm: float | None = None
+    unit: str = ""
 
 
 def _only(path: Path, names: list[str], asked: str | None) -> str:
@@ -138,18 +219,76 @@ def _only(path: Path, names: list[str], asked: str | None) -> str:
     raise DataError(f"{path}: holds {', '.join(names) or 'nothing'}. Name the one to read with --dataset.")
 
 
-def _read_hdf5(path: Path, name: str | None) -> tuple[NDArray[Any], float | None]:
-    with h5py.File(path, "r") as file:
-        found: list[str] = []
+def _find_hdf5(path: Path, name: str | None) -> _Found:
+    with open_hdf5(path) as file:
+        asked = None if name is None else name.strip("/")
+        if asked is None or not file.has(asked):
+            asked = _only(path, _volumes_in(file), asked)
+        data = file.dataset(asked)
+        stated = data.attrs.get("voxel_nm", file.root.attrs.get("voxel_nm"))
+        voxel = None if stated is None else float(stated)
+        return _Found(asked, data.shape, data.dtype, voxel, _unit(asked, data, file))
 
-        def visit(where: str, item: object) -> None:
-            if isinstance(item, h5py.Dataset) and item.ndim == 3:
-                found.append(where)
 
-        # visititems never follows links, so nothing outside this file is read.
-        file.visititems(visit)
-        data = file[_only(path, found, None if name is None else name.strip("/"))]
-        if data.external or data.is_virtual:
-            raise DataError(f"{path}: /{data.name} keeps its data in other files, which are not opened.")
-        stated = data.attrs.get("voxel_nm", file.attrs.get("voxel_nm"))
-        return data[()], None if stated is None else float(stated)
+def _volumes_in(file: OpenFile) -> list[str]:
+    found: list[str] = []
+
+    def visit(where: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim == 3:
+            found.append(where)
+
+    # visititems never follows links, so nothing outside this file is read.
+    file.root.visititems(visit)
+    return found
+
+
+def _unit(name: str, data: h5py.Dataset, file: OpenFile) -> str:
+    """Return the unit that a data set states, by attribute or, in this package's own files, by its name."""
+    if "units" in data.attrs:
+        return text(data.attrs["units"])
+    own = {"attenuation_per_um": "1/um", "attenuation_per_pixel": "1/pixel"}
+    return own.get(name.rsplit("/", 1)[-1], text(file.root.attrs.get("unit", "")))
+
+
+def _find_tiff(path: Path) -> _Found:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        return _Found("", series.shape, series.dtype, _tiff_voxel_nm(path, file))
+
+
+def _tiff_voxel_nm(path: Path, file: Any) -> float | None:
+    """Return the edge of a voxel that ImageJ or OME metadata state."""
+    edges: list[float] = []
+    if file.imagej_metadata:
+        factor = LENGTH.factor(_plain(str(file.imagej_metadata.get("unit", ""))))
+        tags = file.pages[0].tags
+        if factor is not None and "XResolution" in tags and "spacing" in file.imagej_metadata:
+            across = [tags[name].value for name in ("XResolution", "YResolution")]
+            edges = [factor * lower / upper for upper, lower in across]
+            edges.append(factor * float(file.imagej_metadata["spacing"]))
+    elif file.ome_metadata:
+        import tifffile
+
+        pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
+        pixels = (pixels[0] if isinstance(pixels, list) else pixels)["Pixels"]
+        for axis in "XYZ":
+            size, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
+            factor = LENGTH.factor(str(unit))
+            edges += [float(size) * factor] if size is not None and factor is not None else []
+        edges = edges if len(edges) == 3 else []
+    if not edges:
+        return None
+    if max(edges) > 1.001 * min(edges):
+        raise DataError(
+            f"{path}: states voxels of {edges[2]:g} x {edges[1]:g} x {edges[0]:g} nm (z, y, x); cubes are needed. "
+            "Resample it, or give --voxel-nm if the file is wrong."
+        )
+    # ImageJ keeps 1 / voxel as a fraction of two 32-bit numbers; the spacing is kept as it is.
+    return edges[-1]
+
+
+def _plain(unit: str) -> str:
+    """Return a unit in which ImageJ wrote the micro sign as an escape."""
+    return unit.replace("\\u00B5", "µ").replace("\\u00b5", "µ")

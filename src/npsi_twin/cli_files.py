@@ -1,0 +1,100 @@
+"""Commands on single files: look at a scan, hand a volume to another program."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from npsi_twin.cli_options import (
+    AllowRoot,
+    LineIntegrals,
+    Normalised,
+    PixelNm,
+    Theta,
+    ThetaUnitOption,
+    VolumeName,
+    VoxelNm,
+    Where,
+    reading_from,
+)
+from npsi_twin.errors import DataError, ParameterError
+
+
+def inspect_scan_file(
+    path: Annotated[Path, typer.Argument(metavar="FILE|FOLDER", help="Scan file, or folder of TIFF images.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Picture (.png) or page (.html) to write; FILE-inspect.png here when left out."),
+    ] = None,
+    text_only: Annotated[bool, typer.Option("--text-only", help="Print the facts and write nothing.")] = False,
+    pixel_nm: PixelNm = None,
+    theta_unit: ThetaUnitOption = None,
+    theta: Theta = "",
+    where: Where = "",
+    assume_normalised: Normalised = False,
+    line_integrals: LineIntegrals = False,
+    allow_root: AllowRoot = None,
+) -> None:
+    """Look at a scan: projections, sinogram, counts, noise, drift, angles, and what is missing.
+
+    Example: npsi-twin inspect runs/study/scan.h5 --out scan.html
+    """
+    if out is not None and (text_only or out.suffix.lower() not in (".png", ".html")):
+        raise ParameterError(f"--out: got {out.name}; give a name that ends in .png or .html, without --text-only.")
+    if out is not None and out.exists():
+        raise DataError(f"{out}: exists. Give another name with --out, or remove it first.")
+    from npsi_twin.report.scan_facts import facts_text, inspect_scan
+
+    facts = inspect_scan(
+        path,
+        pixel_nm=pixel_nm,
+        theta_unit=theta_unit,
+        assume_normalised=assume_normalised,
+        reading=reading_from(theta, where, line_integrals, allow_root),
+    )
+    for line in facts_text(facts):
+        typer.echo(line)
+    if text_only:
+        return
+    from npsi_twin.execution import written_whole
+    from npsi_twin.report.inspection import write_inspection
+
+    target = out or _free_name(f"{path.resolve().stem}-inspect")
+    with written_whole(target) as temporary:
+        write_inspection(temporary, facts, as_page=target.suffix.lower() == ".html")
+    typer.echo(f"Wrote {target}")
+
+
+def _free_name(stem: str) -> Path:
+    """Return the first name that is not taken in the current folder, so that no picture is overwritten."""
+    numbers = ("", *(f"-{number}" for number in range(2, 10_000)))
+    return next(path for path in (Path(f"{stem}{number}.png") for number in numbers) if not path.exists())
+
+
+def export_volume_file(
+    path: Annotated[Path, typer.Argument(metavar="DIR|VOLUME", help="Folder of a run, or a volume.")],
+    out: Annotated[Path, typer.Option(help="File to write; a folder .zarr for ome-zarr.")],
+    to: Annotated[Literal["tiff", "ome-zarr", "npy"], typer.Option(help="Format.")] = "tiff",
+    what: Annotated[
+        Literal["reconstruction", "segmentation", "truth"] | None, typer.Option(help="Which volume of a run.")
+    ] = None,
+    dataset: VolumeName = None,
+    voxel_nm: VoxelNm = None,
+) -> None:
+    """Write a volume for other programs (Fiji, napari, Dragonfly), with its voxel size and unit.
+
+    Example: npsi-twin export runs/study --what reconstruction --to tiff --out reconstruction.tif
+    """
+    from npsi_twin.storage.exports import export_volume
+    from npsi_twin.storage.volumes import open_volume
+
+    if path.is_dir():
+        if what is None:
+            raise ParameterError("export: a run needs --what: reconstruction, segmentation or truth.")
+        path = path / f"{what}.h5"
+        # A run's truth has many data sets; what is compared with the reconstruction is its attenuation.
+        dataset = dataset or ("attenuation_per_um" if what == "truth" else None)
+    elif what is not None:
+        raise ParameterError(f"export: --what is for the folder of a run; {path} is a file. Leave it out.")
+    volume = open_volume(path, dataset, voxel_nm=voxel_nm)
+    typer.echo(f"Wrote {export_volume(volume, out, to)} ({volume.shape}, voxel {volume.voxel_nm:g} nm)")

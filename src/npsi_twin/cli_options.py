@@ -1,0 +1,47 @@
+"""Options that several commands share: what a file does not state, a caller does."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from npsi_twin.storage.scanfile import Reading
+
+VolumeName = Annotated[
+    str | None, typer.Option(help="Data set of an HDF5 or array of an npz, where there are several.")
+]
+VoxelNm = Annotated[float | None, typer.Option(help="Edge of a voxel in nm, where the file does not state it.")]
+PixelNm = Annotated[float | None, typer.Option(help="Pixel at the sample, where the file does not state it.")]
+ThetaUnitOption = Annotated[
+    Literal["deg", "rad"] | None, typer.Option(help="Unit of the angles, where the file does not state it.")
+]
+Theta = Annotated[
+    str,
+    typer.Option(help="Angles, where the file has none: start:stop:exclusive or start:stop:inclusive, in degrees."),
+]
+Where = Annotated[
+    str,
+    typer.Option(
+        help="Where things are in a file of another layout: 'data=PATH,theta=PATH,flats=PATH,darks=PATH,"
+        "image_key=PATH,entry=PATH'."
+    ),
+]
+Normalised = Annotated[
+    bool, typer.Option("--assume-normalised", help="The projections are divided by the flat field already.")
+]
+LineIntegrals = Annotated[
+    bool, typer.Option("--line-integrals", help="The projections are negative logarithms of the transmission already.")
+]
+AllowRoot = Annotated[
+    list[Path] | None,
+    typer.Option(help="Folder in which files that the scan links to may lie, besides its own; may be repeated."),
+]
+
+
+def reading_from(theta: str, where: str, line_integrals: bool, allow_root: list[Path] | None) -> "Reading":
+    """Return what the options state about a scan."""
+    from npsi_twin.storage.formats import parse_places
+    from npsi_twin.storage.scanfile import Reading
+
+    return Reading(theta, parse_places(where) if where else {}, line_integrals, tuple(allow_root or ()))

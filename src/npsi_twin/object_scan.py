@@ -1,0 +1,241 @@
+"""Scan your own object: any volume of attenuation, or of labels with compounds, through the very same microscope.
+
+`scan_object` takes a volume file and a microscope and writes a run folder with ``scan.h5`` (what a beamline would
+write), ``truth.h5`` (the object on the voxels of a reconstruction, and what the stage really did), and
+``microscope.toml``. The object is resampled onto the microscope's fine grid by `npsi_twin.resampling`, which conserves
+attenuation, and is projected, imaged and recorded by the same functions as an electrode.
+"""
+
+import tomllib
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from warnings import warn
+
+import numpy as np
+
+from npsi_twin import stages
+from npsi_twin.errors import DataError, IncompatibleError, OutOfRangeWarning, ParameterError
+from npsi_twin.execution import (
+    ExecutionRecipe,
+    Progress,
+    RunFolder,
+    file_sha256,
+    open_run,
+    silent,
+    slabs,
+    write_text_whole,
+    written_whole,
+)
+from npsi_twin.plan import check_resources, plan_object_scan
+from npsi_twin.seeds import Seeds
+from npsi_twin.specification import PRESETS, parse_values, preset_specification, to_toml
+from npsi_twin.storage.own_object import Footprint, OwnObject, open_object
+from npsi_twin.storage.volumes import create_volumes, write_slab
+from npsi_twin.txm.microscope import MicroscopeRecipe, aps_32_id_c_2018, simulation_grid, stage_truth
+from npsi_twin.volumes import VoxelGrid
+
+MICROSCOPE = "microscope.toml"
+_INSTRUMENTS = {"aps-32-id-c-2018": aps_32_id_c_2018}
+
+
+def microscope_from(words: str) -> MicroscopeRecipe:
+    """Return a microscope by name or from a file.
+
+    Parameters
+    ----------
+    words
+        Name of an instrument (``aps-32-id-c-2018``) or of a specification shipped by name, whose microscope is taken;
+        or a TOML file with a table ``[microscope]``.
+
+    Raises
+    ------
+    ParameterError
+        For an unknown name, or a file that describes no microscope.
+
+    Examples
+    --------
+    >>> microscope_from("demo").detector.columns
+    400
+    """
+    if words in _INSTRUMENTS:
+        return _INSTRUMENTS[words]()
+    if words in PRESETS:
+        return preset_specification(words).microscope
+    path = Path(words)
+    if not path.is_file():
+        raise ParameterError(
+            f"--microscope: {words!r} is neither a file nor a microscope that is shipped: "
+            f"{', '.join((*_INSTRUMENTS, *PRESETS))}. Write one with `npsi-twin init` and keep its [microscope]."
+        )
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path}: not valid TOML: {error}.") from None
+    if not isinstance(tree.get("microscope"), dict):
+        raise ParameterError(f"{path}: has no table [microscope]. Write one with `npsi-twin init`.")
+    return parse_values(MicroscopeRecipe(), tree["microscope"], "microscope")
+
+
+def scan_object(
+    path: Path,
+    folder: Path,
+    microscope: MicroscopeRecipe,
+    *,
+    dataset: str | None = None,
+    voxel_nm: float | None = None,
+    unit: str | None = None,
+    compounds: Path | None = None,
+    seed: int = 42,
+    scan_format: stages.ScanFormat = "dataexchange",
+    execution: ExecutionRecipe | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Scan a user's own object.
+
+    Parameters
+    ----------
+    path
+        Volume of attenuation or labels: HDF5 (also a run's ``truth.h5``), TIFF, npz or npy, (z, y, x), z along the
+        rotation axis.
+    folder
+        Where everything goes.
+    microscope
+        From `microscope_from`, or any recipe.
+    dataset, voxel_nm, unit, compounds
+        What the file does not state; see `npsi_twin.storage.own_object.open_object`.
+    seed
+        Root of every random number.
+    scan_format
+        Layout of the scan file.
+    execution
+        Height of a slab; the default when None.
+    workers, overwrite, progress
+        As for `npsi_twin.twin.run_twin`.
+
+    Returns
+    -------
+    dict
+        Summary: folder, files, what the object is.
+
+    Raises
+    ------
+    DataError, ParameterError
+        When the object cannot be used; nothing is written then.
+    IncompatibleError
+        When it reaches out of the field and that is not allowed.
+
+    Warns
+    -----
+    OutOfRangeWarning
+        Where its voxels are coarser than the detector's pixels, or some of it is left out.
+    """
+    execution = execution or ExecutionRecipe()
+    found = open_object(path, microscope.energy_kev, dataset=dataset, voxel_nm=voxel_nm, unit=unit, compounds=compounds)
+    check_resources(plan_object_scan(microscope, execution, workers=workers), folder)
+    _check_fit(found, found.footprint(), microscope)
+    request = {
+        "object_sha256": file_sha256(path),
+        "dataset": found.volume.name,
+        "voxel_nm": found.volume.voxel_nm,
+        "labels_per_um": {str(label): value for label, value in found.labels},
+        "unit_per_um": found.per_um,
+        "microscope": microscope.digest(),
+        "slab_rows": execution.slab_rows,
+        "seed": seed,
+        "format": scan_format,
+        "version": version("npsi-twin"),
+    }
+    with open_run(folder, request=request, overwrite=overwrite) as run:
+        run.state["seed"] = seed
+        write_text_whole(run.path / MICROSCOPE, to_toml(microscope, ("microscope",)))
+        _write_truth(run, found, microscope, Seeds(seed), execution, progress)
+        stages.scan_attenuation(
+            run,
+            found.attenuation_per_um,
+            microscope,
+            Seeds(seed),
+            sample=path.stem,
+            slab_rows=execution.slab_rows,
+            workers=workers,
+            progress=progress,
+            scan_format=scan_format,
+        )
+        run.complete()
+    return {
+        "folder": str(folder),
+        "status": "complete",
+        "scan": str(folder / stages.SCAN),
+        "truth": str(folder / stages.TRUTH),
+        "object_um": [round(n * found.volume.voxel_nm / 1000, 4) for n in found.volume.shape],
+    }
+
+
+def _write_truth(
+    run: RunFolder,
+    found: OwnObject,
+    microscope: MicroscopeRecipe,
+    seeds: Seeds,
+    execution: ExecutionRecipe,
+    progress: Progress,
+) -> None:
+    """Write the object on the voxels that a reconstruction has, and what the stage really did."""
+    detector = microscope.detector
+    grid = VoxelGrid((detector.rows, detector.columns, detector.columns), detector.pixel_nm)
+    kinds = {"attenuation_per_um": np.float32}
+    tasks = slabs(detector.rows, execution.slab_rows)
+    with (
+        run.stage("truth", stages.TRUTH),
+        written_whole(run.path / stages.TRUTH) as path,
+        create_volumes(path, grid.shape, kinds, voxel_nm=grid.voxel_nm, compressed=True) as file,
+    ):
+        for done, rows in enumerate(tasks):
+            progress("truth", done, len(tasks))
+            write_slab(file, rows.start, {"attenuation_per_um": found.attenuation_per_um(grid, rows)})
+        progress("truth", len(tasks), len(tasks))
+        for name, values in asdict(stage_truth(microscope, seeds=seeds)).items():
+            file[f"scan/{name}"] = values
+
+
+def _check_fit(found: OwnObject, footprint: Footprint, microscope: MicroscopeRecipe) -> None:
+    """Refuse an object that leaves the field unasked, and say where its voxels or its size limit the simulation."""
+    volume, detector = found.volume, microscope.detector
+    if not footprint.occupied.any():
+        raise DataError(
+            f"{volume.path}: attenuates nowhere; there is nothing to scan. Check --dataset, --unit and --compounds."
+        )
+    if volume.voxel_nm > detector.pixel_nm:
+        warn(
+            f"{volume.path}: its voxels of {volume.voxel_nm:g} nm are larger than the detector's pixels of "
+            f"{detector.pixel_nm:g} nm at the sample; the microscope sees their facets, and no feature finer than a "
+            "voxel is in the object.",
+            OutOfRangeWarning,
+            stacklevel=3,
+        )
+    field_nm = microscope.field_radius_px * detector.pixel_nm
+    # The middle of a fine voxel that an outer corner falls into lies at most half its diagonal further out.
+    reach_nm = footprint.reach_nm + detector.pixel_nm / microscope.supersampling / np.sqrt(2)
+    if reach_nm <= field_nm:
+        return
+    if not microscope.allow_truncation:
+        raise IncompatibleError(
+            f"{volume.path}: the object reaches {footprint.reach_nm / 1000:.2f} um from the rotation axis; the field "
+            f"holds {field_nm / 1000:.2f} um in every view. What leaves the field falsifies the reconstruction. Give a "
+            "smaller object, more microscope.detector.columns, or say microscope.allow_truncation = true."
+        )
+    half_nm = simulation_grid(microscope).shape[2] * simulation_grid(microscope).voxel_nm / 2
+    y, x = np.nonzero(footprint.occupied)
+    beyond = sum(
+        np.abs(at - (n - 1) / 2) * volume.voxel_nm > half_nm for at, n in zip((y, x), volume.shape[1:], strict=True)
+    )
+    if np.any(beyond):
+        warn(
+            f"{volume.path}: {np.count_nonzero(beyond) / len(y):.1%} of the object's cross-section lie outside the "
+            f"square of {2 * half_nm / 1000:.2f} um that is simulated and are left out, though they would stand in the "
+            "beam.",
+            OutOfRangeWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,346 @@
+"""What is wrong with a scan file is said before any work begins: where, why, and what to do. Nothing is invented."""
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+
+from npsi_twin.errors import DataError, MissingBackendError, OutOfRangeWarning, ParameterError
+from npsi_twin.storage.formats import open_scan
+from npsi_twin.storage.scanfile import Reading
+
+VIEWS, ROWS, COLUMNS = 6, 4, 8
+AT = "entry/instrument/detector"
+
+
+@pytest.fixture
+def exchange(tmp_path):
+    """Give a function that writes a Data Exchange file with one thing changed."""
+
+    def write(change=lambda file: None, name="scan.h5"):
+        with h5py.File(tmp_path / name, "w") as file:
+            for part, frames in (("data", VIEWS), ("data_white", 2), ("data_dark", 2)):
+                file[f"exchange/{part}"] = np.full((frames, ROWS, COLUMNS), 900, np.uint16)
+            file["exchange/theta"] = np.arange(VIEWS) * 30.0
+            file["exchange/theta"].attrs["units"] = "deg"
+            change(file)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def nexus(tmp_path):
+    """Give a function that writes an NXtomo file with one thing changed."""
+
+    def write(change=lambda file: None):
+        with h5py.File(tmp_path / "scan.nxs", "w") as file:
+            file["entry/definition"] = "NXtomo"
+            file[f"{AT}/image_key"] = [2, 1, 0, 0, 0, 0]
+            file[f"{AT}/data"] = np.full((6, ROWS, COLUMNS), 900, np.uint16)
+            file["entry/sample/rotation_angle"] = np.arange(6) * 30.0
+            file["entry/sample/rotation_angle"].attrs["units"] = "deg"
+            change(file)
+        return tmp_path / "scan.nxs"
+
+    return write
+
+
+def put(name, value, **attributes):
+    def change(file):
+        if name in file:
+            del file[name]
+        file[name] = value
+        if attributes:
+            file[name].attrs.update(attributes)
+
+    return change
+
+
+def unwritten(shape, chunks=None):
+    def change(file):
+        del file["exchange/data"]
+        file.create_dataset("exchange/data", shape, np.uint16, chunks=chunks)
+
+    return change
+
+
+def cut_short(file):
+    del file["exchange/data"]
+    data = file.create_dataset("exchange/data", (VIEWS, ROWS, COLUMNS), np.uint16, chunks=(1, ROWS, COLUMNS))
+    data[:3] = 900
+
+
+DATA = "exchange/data"
+EXCHANGE = {
+    "four dimensions": (put(DATA, np.ones((2, 2, 2, 2))), r"shape \(2, 2, 2, 2\)"),
+    "complex": (put(DATA, np.ones((6, 4, 8), complex)), "complex128; real numbers"),
+    "bool": (put(DATA, np.ones((6, 4, 8), bool)), "bool; real numbers"),
+    "text": (put(DATA, np.full((6, 4, 8), b"a")), "real numbers"),
+    "signed with negatives": (put(DATA, np.full((6, 4, 8), -5, np.int16)), r"192 negative values.*\(0, 0, 0\)"),
+    "empty": (put("exchange/theta", h5py.Empty("f8")), "theta is empty"),
+    "320 TB claimed": (unwritten((10**6, 20_000, 8_000)), "claims the shape"),
+    "320 TB claimed in pieces": (unwritten((10**6, 20_000, 8_000), (1, 100, 100)), "claims the shape"),
+    "one huge piece": (unwritten((1, 70_000, 70_000), (1, 70_000, 70_000)), "claims the shape"),
+    "acquisition cut short": (cut_short, "3 of its 6 pieces"),
+    "darks of another size": (put("exchange/data_dark", np.ones((2, 4, 9), np.uint16)), "must agree"),
+    "angles in mm": (put("exchange/theta", np.arange(6.0), units="mm"), "unit 'mm'.*--theta-unit"),
+    "degrees called radians": (put("exchange/theta", np.arange(6) * 36.0, units="rad"), "--theta-unit deg"),
+    "pixel in furlongs": (
+        put("measurement/instrument/detector/actual_pixel_size_x", 1.0, units="furlong"),
+        "unit 'furlong'",
+    ),
+    "pixel of zero": (put("measurement/instrument/detector/actual_pixel_size_x", 0.0, units="nm"), "positive number"),
+    "pixel without a unit": (put("measurement/instrument/detector/actual_pixel_size_x", 50.0), "unit ''"),
+    "NaN in a flat": (
+        put("exchange/data_white", np.full((2, 4, 8), np.nan, np.float32)),
+        r"64 values that are NaN.*\(0, 0, 0\)",
+    ),
+    "flats of another type": (put("exchange/data_white_post", np.ones((2, 4, 8), np.float32)), "must agree"),
+    "transmissions": (put(DATA, np.full((6, 4, 8), 0.9, np.float32)), "--assume-normalised.*--line-integrals"),
+}
+NEXUS = {
+    "keys for other frames": (put(f"{AT}/image_key", [0, 1]), "marks 2 frames of 6"),
+    "no projections": (put(f"{AT}/image_key", [1] * 6), "no frame as a projection"),
+    "no flats": (put(f"{AT}/image_key", [2, 0, 0, 0, 0, 0]), "no flat fields.*none are invented"),
+    "no angles": (put("entry/sample/rotation_angle", np.zeros((0,))), "0 angles for 4"),
+    "no unit of angles": (put("entry/sample/rotation_angle", np.arange(6.0)), "--theta-unit"),
+    "oblong pixels": (
+        lambda file: [
+            put(f"{AT}/{axis}_pixel_size", size, units="m")(file) for axis, size in (("x", 5e-8), ("y", 6e-8))
+        ],
+        "50 x 60 nm",
+    ),
+    "two scans": (lambda file: file.copy("entry", "again"), "holds 2 scans: /again, /entry.*--where entry=/again"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), EXCHANGE.values(), ids=EXCHANGE.keys())
+def test_a_fault_in_data_exchange_is_named(exchange, change, message):
+    path = exchange(change)
+    with pytest.raises(DataError, match=f"(?s){message}") as caught:
+        open_scan(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(("change", "message"), NEXUS.values(), ids=NEXUS.keys())
+def test_a_fault_in_nxtomo_is_named(nexus, change, message):
+    path = nexus(change)
+    with pytest.raises(DataError, match=message) as caught:
+        open_scan(path)
+    assert str(path) in str(caught.value)
+
+
+def test_damage_is_noticed_where_the_file_has_checksums(exchange):
+    def change(file):
+        counts = file[DATA][()]
+        del file[DATA]
+        file.create_dataset(DATA, data=counts, chunks=(1, ROWS, COLUMNS), fletcher32=True)
+
+    path = exchange(change)
+    content = bytearray(path.read_bytes())
+    with h5py.File(path) as file:
+        place = file[DATA].id.get_chunk_info(2).byte_offset
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read.*copy it anew"):
+        open_scan(path).read(range(ROWS))
+
+
+def test_an_unknown_filter_says_what_to_install(exchange, monkeypatch):
+    def change(file):
+        counts = file[DATA][()]
+        del file[DATA]
+        file.create_dataset(DATA, data=counts, chunks=(1, ROWS, COLUMNS), compression="gzip")
+
+    path = exchange(change)
+    monkeypatch.setattr(h5py.h5z, "filter_avail", lambda code: False)
+    with pytest.raises(MissingBackendError, match=r"deflate \(1\).*pip install hdf5plugin"):
+        open_scan(path)
+
+
+def test_one_of_several_scans_can_be_named(nexus):
+    path = nexus(lambda file: file.copy("entry", "again"))
+    assert open_scan(path, reading=Reading(where={"entry": "/again"})).beam.views == 4
+
+
+def test_what_might_be_angles_is_shown_but_never_taken(nexus):
+    def change(file):
+        del file["entry/sample"]
+        file["entry/imaging/theta_value"] = np.arange(6) * 30.0
+
+    with pytest.raises(DataError, match=r"none are invented.*/entry/imaging/theta_value"):
+        open_scan(nexus(change))
+    stated = Reading(where={"theta": "entry/imaging/theta_value"})
+    assert open_scan(nexus(change), theta_unit="deg", reading=stated).beam.angles_rad[1] == pytest.approx(np.pi / 2)
+
+
+def test_a_file_of_no_known_layout_says_how_to_be_read(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["something"] = np.ones(3)
+    with pytest.raises(DataError, match="no layout that is known.*--where"):
+        open_scan(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("words", ["0:180", "0:180:perhaps", "a:b:exclusive", "0:0:exclusive", "0:nan:inclusive"])
+def test_angles_in_words_are_exact(words):
+    with pytest.raises(ParameterError, match="start:stop:exclusive"):
+        Reading(theta=words)
+
+
+@pytest.mark.parametrize(
+    ("theta", "message"),
+    [([0, 30, 30, 60, 90, 120], "1 of 6 angles is repeated"), ([0, 1, 2, 3, 4, 90], "a gap of 86 degrees")],
+)
+def test_repeats_and_gaps_are_warned_of(exchange, theta, message):
+    with pytest.warns(OutOfRangeWarning, match=message):
+        open_scan(exchange(put("exchange/theta", np.array(theta, float), units="deg")))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "unit", "found"),
+    [("monochromator/energy", 8.0, "eV", "0.008 keV"), ("detector/actual_pixel_size_x", 50.0, "mm", "5e+07 nm")],
+)
+def test_quantities_a_thousand_times_off_are_warned_of(exchange, name, value, unit, found):
+    with pytest.warns(OutOfRangeWarning, match=f"reads {found}".replace("+", r"\+")):
+        open_scan(exchange(put(f"measurement/instrument/{name}", value, units=unit)))
+
+
+# --- links -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(tmp_path_factory):
+    """Give a file outside the scan's folder, with frames in it."""
+    path = tmp_path_factory.mktemp("elsewhere") / "frames.h5"
+    with h5py.File(path, "w") as file:
+        file["data"] = np.full((VIEWS, ROWS, COLUMNS), 900, np.uint16)
+    return path
+
+
+def linked_to(target, inside="/data"):
+    def change(file):
+        del file[DATA]
+        file[DATA] = h5py.ExternalLink(str(target), inside)
+
+    return change
+
+
+def virtual_from(*sources, shape=(VIEWS, ROWS, COLUMNS)):
+    def change(file):
+        del file[DATA]
+        layout = h5py.VirtualLayout(shape, np.uint16)
+        start = 0
+        for path, name, frames in sources:
+            layout[start : start + frames] = h5py.VirtualSource(str(path), name, (frames, *shape[1:]))
+            start += frames
+        file.create_virtual_dataset(DATA, layout)
+
+    return change
+
+
+def test_links_out_of_the_folder_are_followed_only_where_allowed(exchange, elsewhere):
+    for change in (linked_to(elsewhere), virtual_from((elsewhere, "data", VIEWS))):
+        path = exchange(change)
+        with pytest.raises(DataError, match="outside the folder.*--allow-root"):
+            open_scan(path)
+        assert open_scan(path, reading=Reading(allow_roots=(elsewhere.parent,))).rows == ROWS
+
+
+def test_a_symbolic_link_is_judged_by_where_it_leads(exchange, elsewhere, tmp_path):
+    (tmp_path / "frames.h5").symlink_to(elsewhere)
+    with pytest.raises(DataError, match="outside the folder"):
+        open_scan(exchange(linked_to("frames.h5")))
+
+
+def test_a_link_of_a_linked_file_is_judged_too(exchange, elsewhere, tmp_path):
+    with h5py.File(tmp_path / "middle.h5", "w") as file:
+        file["data"] = h5py.ExternalLink(str(elsewhere), "/data")
+    with pytest.raises(DataError, match="outside the folder"):
+        open_scan(exchange(linked_to("middle.h5")))
+
+
+def test_raw_bytes_of_other_files_are_refused_behind_every_link(exchange, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"TOPSECRET" * 100)
+    with h5py.File(tmp_path / "raw.h5", "w") as file:
+        file.create_dataset("data", (VIEWS, ROWS, COLUMNS), np.uint16, external=[(str(secret), 0, h5py.h5f.UNLIMITED)])
+    for change in (linked_to("raw.h5"), virtual_from(("raw.h5", "data", VIEWS))):
+        with pytest.raises(DataError, match="raw bytes"):
+            open_scan(exchange(change), reading=Reading(allow_roots=(tmp_path.parent,)))
+
+
+def test_no_text_of_another_file_is_ever_shown(nexus, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"TOPSECRET")
+
+    def change(file):
+        file.create_dataset("entry/title", (), "S9", external=[(str(secret), 0, h5py.h5f.UNLIMITED)])
+
+    assert "TOPSECRET" not in str(open_scan(nexus(change)).notes)
+
+
+def test_links_in_a_circle_end(exchange):
+    def change(file):
+        del file[DATA]
+        file[DATA] = h5py.SoftLink("/other")
+        file["other"] = h5py.SoftLink(f"/{DATA}")
+
+    with pytest.raises(DataError, match="circle"):
+        open_scan(exchange(change))
+
+
+def test_what_a_virtual_data_set_lacks_is_never_read_as_zeros(exchange, tmp_path):
+    with h5py.File(tmp_path / "part.h5", "w") as file:
+        file["data"] = np.full((3, ROWS, COLUMNS), 900, np.uint16)
+    for sources, message in (
+        ([("part.h5", "data", 3)], "96 of 192 values"),
+        ([("part.h5", "data", 3), ("gone.h5", "data", 3)], "gone.h5, which is not there"),
+        ([("part.h5", "data", 3), ("part.h5", "nothing", 3)], "needs nothing of part.h5"),
+    ):
+        with pytest.raises(DataError, match=message):
+            open_scan(exchange(virtual_from(*sources)))
+
+
+# --- TIFF folders ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, frames in (("projections", VIEWS), ("flats", 2), ("darks", 2)):
+        (tmp_path / name).mkdir()
+        for number in range(frames):
+            tifffile.imwrite(tmp_path / name / f"{number}.tif", np.full((ROWS, COLUMNS), 900, np.uint16))
+    (tmp_path / "angles.txt").write_text("# deg\n" + "\n".join(str(30 * view) for view in range(VIEWS)))
+    return tmp_path
+
+
+def test_faults_in_a_folder_of_images_are_named(folder):
+    assert open_scan(folder).beam.views == VIEWS
+    (folder / "angles.txt").write_text("0 30 60 90 120 150")
+    with pytest.raises(DataError, match="--theta-unit"):
+        open_scan(folder)
+    (folder / "angles.txt").write_text("0 thirty 60")
+    with pytest.raises(DataError, match=r"angles\.txt: cannot be read as angles"):
+        open_scan(folder)
+    (folder / "angles.txt").unlink()
+    with pytest.raises(DataError, match="none are invented"):
+        open_scan(folder)
+    tifffile.imwrite(folder / "flats" / "9.tif", np.full((ROWS, COLUMNS + 1), 900, np.uint16))
+    with pytest.raises(DataError, match=r"9\.tif: is \(4, 9\)"):
+        open_scan(folder)
+    (folder / "flats" / "9.tif").write_bytes(b"no image")
+    with pytest.raises(DataError, match="cannot be read as TIFF"):
+        open_scan(folder)
+
+
+def test_a_folder_without_images_is_no_scan(tmp_path):
+    with pytest.raises(DataError, match="neither a run nor TIFF images"):
+        open_scan(tmp_path)
+
+
+def test_places_outside_the_folder_are_refused(folder):
+    with pytest.raises(DataError, match="has no '../x'"):
+        open_scan(folder, reading=Reading(where={"theta": "../x"}))
+    with pytest.raises(ParameterError, match="known are data, flats"):
+        Reading(where={"angle": "x"})
