@@ -137,8 +137,9 @@ def test_carbon_and_binder_keep_their_volume(pristine):
         return slab.carbon_binder_fraction.sum(dtype=float) / ratio
 
     scene = swollen(pristine, lithiated(2000.0))
-    # Solved on cells of 100 nm, counted on 50 nm.
-    assert solids_per_silicon(scene) == pytest.approx(solids_per_silicon(pristine), rel=0.01)
+    # Solved with the silicon of particles that the sides cut spread evenly: a cut through a network of 400 nm pores
+    # scatters by some ten per cent of a particle, a dozen of them by three of the sum.
+    assert solids_per_silicon(scene) == pytest.approx(solids_per_silicon(pristine), rel=0.04)
 
 
 @pytest.fixture(scope="module")
