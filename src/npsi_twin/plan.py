@@ -14,8 +14,9 @@ from typing import Any
 
 from npsi_twin.errors import ResourceError
 from npsi_twin.execution import ExecutionRecipe, available_cpus
+from npsi_twin.projectors.fourier import GRID_BYTES
 from npsi_twin.specification import Specification
-from npsi_twin.stages import fine_parts
+from npsi_twin.stages import SLICES_AT_ONCE, fine_parts
 from npsi_twin.storage.scanfile import ScanFile
 from npsi_twin.txm.microscope import MicroscopeRecipe, simulation_grid
 
@@ -27,7 +28,11 @@ _BLUR_BYTES = 250e6  # transforms of the blur, a few views at a time
 _S_PER_PARTICLE = 17e-3  # packing, pore network and its level
 _S_PER_TRUE_VOXEL = 320e-9  # voxelise, attenuation, compress, write
 _S_PER_FINE_VOXEL = 40e-9  # voxelise and attenuation on the simulation grid
-_S_PER_POLAR_SAMPLE = 57e-9  # projection and blur of one fine column of one view of one fine row
+_S_PER_VOXEL_CHECKED = 5e-9  # before it is projected, on one thread
+_S_PER_VOXEL_PROJECTED = 6.5e-9  # transforms of a slice's grid
+_SHARE_PER_FURTHER_BAND = 0.2  # of that: a large grid's rows are transformed again for each of its bands
+_S_PER_SAMPLE_PROJECTED = 1.5e-9  # gridding and transform of one fine column of one view of one fine row
+_S_PER_SAMPLE_BLURRED = 48e-9  # and its way through the optics
 _S_PER_COUNT = 150e-9  # photons and camera
 _S_PER_SINOGRAM_SAMPLE = 75e-9  # corrections, rings, backprojection
 _S_PER_VOXEL_SEGMENTED = 185e-9
@@ -112,7 +117,8 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
     True
     """
     microscope = specification.microscope
-    rows, columns, views = microscope.detector.rows, microscope.detector.columns, microscope.stage.views
+    detector, views = microscope.detector, microscope.stage.views
+    rows, columns = detector.rows, detector.columns
     slab = min(specification.execution.slab_rows, rows)
     voxels = rows * columns**2
     speed = _REFERENCE_CPUS / available_cpus()
@@ -122,14 +128,13 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
         _PROCESS_BYTES * workers + 60 * workers * slab * columns**2,
         1.5 * voxels,
     )
-    scan = _scan_cost(microscope, slab, workers)
     reconstruct = _reconstruction_cost(rows, columns, views, slab, workers)
     whole = _PROCESS_BYTES + 32 * voxels
     return Costs(
         (
             StageCost("electrode", _particles(specification) * _S_PER_PARTICLE, _PROCESS_BYTES, 0),
             build,
-            scan,
+            _scan_cost(microscope, slab, workers),
             reconstruct,
             StageCost("segment", speed * voxels * _S_PER_VOXEL_SEGMENTED, whole, 0.05 * voxels),
             StageCost("measure", speed * voxels * _S_PER_VOXEL_MEASURED, whole, 1e6),
@@ -141,19 +146,25 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
 
 
 def _scan_cost(microscope: MicroscopeRecipe, slab: int, workers: int) -> StageCost:
-    detector, n = microscope.detector, microscope.supersampling
-    rows, columns, views = detector.rows, detector.columns, microscope.stage.views
-    counts = rows * columns * (views + detector.flat_frames + detector.dark_frames)
+    detector, n, views = microscope.detector, microscope.supersampling, microscope.stage.views
+    width = detector.columns * n
+    counts = detector.rows * detector.columns * (views + detector.flat_frames + detector.dark_frames)
     fine_slab = (slab + 2 * microscope.halo_rows) * n
-    fine_rows = fine_slab * rows / slab
-    fine_voxels, fine_samples = fine_rows * (columns * n) ** 2, fine_rows * views * columns * n
-    part_voxels = len(fine_parts(simulation_grid(microscope), range(fine_slab))[0]) * (columns * n) ** 2
+    fine_rows = fine_slab * detector.rows / slab
+    projection_s, projector_bytes = projection_cost(width, views)
+    seconds = (
+        fine_rows * (width**2 * _S_PER_FINE_VOXEL + projection_s + views * width * _S_PER_SAMPLE_BLURRED)
+        + counts * _S_PER_COUNT
+    )
+    line_integral_bytes = 4 * fine_slab * views * width
+    part_voxels = len(fine_parts(simulation_grid(microscope), range(fine_slab))[0]) * width**2
+    # Line integrals are made, and then their exponential is imaged: never both at once.
+    making = 4 * SLICES_AT_ONCE * width**2 + max(40 * part_voxels, projector_bytes)
+    imaging = 1.125 * line_integral_bytes + _BLUR_BYTES
     return StageCost(
         "scan",
-        _REFERENCE_CPUS
-        / available_cpus()
-        * (fine_voxels * _S_PER_FINE_VOXEL + fine_samples * _S_PER_POLAR_SAMPLE + counts * _S_PER_COUNT),
-        workers * (_PROCESS_BYTES + _BLUR_BYTES + 40 * part_voxels + 8.5 * fine_slab * columns * n * views),
+        _REFERENCE_CPUS / available_cpus() * seconds,
+        workers * (_PROCESS_BYTES + line_integral_bytes + max(making, imaging)),
         2 * counts,
     )
 
@@ -164,6 +175,35 @@ def plan_object_scan(microscope: MicroscopeRecipe, execution: ExecutionRecipe, *
     scan = _scan_cost(microscope, min(execution.slab_rows, detector.rows), workers)
     truth = StageCost("truth", 0.0, _PROCESS_BYTES, 4.0 * detector.rows * detector.columns**2)
     return Costs((scan, truth), workers)
+
+
+def projection_cost(width: int, views: int) -> tuple[float, float]:
+    """Predict what checking and projecting slices costs, with the default projector on the reference machine.
+
+    Parameters
+    ----------
+    width
+        Voxels along a side of a slice, and columns of the detector.
+    views
+        Number of views.
+
+    Returns
+    -------
+    tuple
+        Seconds a slice, slices taken sixteen at a time; bytes for sixteen slices beside the slab, sinograms included.
+
+    Examples
+    --------
+    >>> seconds, memory = projection_cost(512, 601)
+    >>> round(1000 * seconds), round(memory / 2**20)
+    (3, 73)
+    """
+    # The half-plane of a grid 1.36 times as wide, and half of each view's spectrum, 1.22 times as long as the view.
+    grid_bytes = 128 * (1.36 * width) ** 2 / 2
+    bands = math.ceil(grid_bytes / GRID_BYTES)
+    per_voxel = _S_PER_VOXEL_CHECKED + _S_PER_VOXEL_PROJECTED * (1 + _SHARE_PER_FURTHER_BAND * (bands - 1))
+    seconds = per_voxel * width**2 + _S_PER_SAMPLE_PROJECTED * views * width
+    return seconds, grid_bytes / bands + views * width * (1.22 / 2 * (128 + 8) + 4 * 16)
 
 
 def _particles(specification: Specification) -> float:

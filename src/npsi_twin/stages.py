@@ -55,7 +55,7 @@ ScanFormat = Literal["dataexchange", "nxtomo"]
 
 _VOXELS_AT_ONCE = 1 << 24
 #: What the projector takes at a time: it works on sixteen slices at once.
-_SLICES_AT_ONCE = 16
+SLICES_AT_ONCE = 16
 _TRUTH_FIELDS = {
     "phase": np.uint8,
     "void_fraction": np.float32,
@@ -145,8 +145,8 @@ def _exposed_rows(
     grid, fine = simulation_grid(microscope), simulation_rows(microscope, rows)
     line_integrals = np.empty((len(fine), microscope.stage.views, grid.shape[2]), np.float32)
     taken = ""
-    for start in range(0, len(fine), _SLICES_AT_ONCE):
-        batch = fine[start : start + _SLICES_AT_ONCE]
+    for start in range(0, len(fine), SLICES_AT_ONCE):
+        batch = fine[start : start + SLICES_AT_ONCE]
         attenuation_per_um = np.empty((len(batch), *grid.shape[1:]), np.float32)
         # Composition is an order of magnitude larger than attenuation: a few slices of it at a time.
         for part in fine_parts(grid, batch):
@@ -155,6 +155,7 @@ def _exposed_rows(
         line_integrals[start : start + len(batch)], taken = project(
             attenuation_per_um, microscope, seeds=seeds, projector=projector, threads=threads()
         )
+        del attenuation_per_um  # more than a gigabyte at full width, which the exposure must not find beside itself
     with scipy.fft.set_workers(threads()):
         return expose(line_integrals, microscope, rows, seeds=seeds, projector=taken)
 

@@ -1,13 +1,17 @@
 """What only one backend promises, and the choice between them."""
 
+import sys
+from types import SimpleNamespace
+
 import astra
+import finufft
 import numpy as np
 import pytest
 
 from npsi_twin.errors import MissingBackendError, ParameterError
 from npsi_twin.projectors.astra import AstraProjector
 from npsi_twin.projectors.choice import choose_projector
-from npsi_twin.projectors.nufft import NufftProjector
+from npsi_twin.projectors.nufft import NufftProjector, missing_for_gpu
 from npsi_twin.scan import ParallelBeam
 
 BEAM = ParallelBeam(
@@ -113,6 +117,16 @@ def test_a_missing_gpu_is_said_with_the_remedy():
         choose_projector("astra-cuda", BEAM, 16)
 
 
+@pytest.mark.skipif(missing_for_gpu() is None, reason="there are cufinufft and a GPU here")
+def test_missing_cufinufft_is_said_with_the_remedy():
+    with pytest.raises(
+        MissingBackendError, match=r"needs the cufinufft package and an NVIDIA GPU; found no .* \(CPU\)"
+    ):
+        choose_projector("cufinufft", BEAM, 16)
+    with pytest.raises(ParameterError, match="device 'gpu'"):
+        NufftProjector(BEAM, 16, device="gpu")
+
+
 @pytest.mark.parametrize("options", [{"kernel": "cubic"}, {"kernel": "strip", "device": "cuda"}, {"device": "gpu"}])
 def test_impossible_astra_options_are_refused(options):
     with pytest.raises(ParameterError, match="projector 'astra"):
@@ -120,8 +134,53 @@ def test_impossible_astra_options_are_refused(options):
 
 
 def test_choice_names_what_it_took():
-    names = ("auto", "fourier", "nufft", "astra-cpu")
-    assert [choose_projector(name, BEAM, 16).name for name in names] == ["fourier", "fourier", "nufft", "astra-cpu"]
+    names = ("auto", "fourier", "rays", "nufft", "astra-cpu")
+    assert [choose_projector(name, BEAM, 16).name for name in names] == [
+        "fourier",
+        "fourier",
+        "rays",
+        "nufft",
+        "astra-cpu",
+    ]
     assert choose_projector("auto", BEAM, 16, threads=3).threads == 3
     with pytest.raises(ParameterError, match="'gridrec'"):
         choose_projector("gridrec", BEAM, 16)
+
+
+class _Lent:
+    """An array on a pretended device."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def copy_to_host(self):
+        return self.values
+
+
+class _PretendedPlan:
+    """finufft under cufinufft's interface, which must be handed device arrays of its own kind."""
+
+    def __init__(self, kind, modes, *, eps, isign, dtype):
+        self._plan = finufft.Plan(kind, modes, eps=eps, isign=isign, dtype=dtype)
+
+    def setpts(self, *points):
+        self._plan.setpts(*(point.values for point in points))
+
+    def execute(self, given):
+        assert given.values.dtype == np.complex64
+        return _Lent(self._plan.execute(given.values))
+
+
+def test_cufinufft_is_asked_for_the_same_transforms(monkeypatch):
+    # Where no GPU is, what is handed to cufinufft is at least the right question: finufft answers it in its place.
+    monkeypatch.setitem(sys.modules, "cufinufft", SimpleNamespace(Plan=_PretendedPlan))
+    monkeypatch.setattr("npsi_twin.projectors.nufft.missing_for_gpu", lambda: None)
+    monkeypatch.setattr("numba.cuda.to_device", _Lent)
+    rng = np.random.default_rng(11)
+    device, host = NufftProjector(BEAM, 20, device="cuda"), NufftProjector(BEAM, 20)
+    assert (device.name, device.threads) == ("cufinufft", 1)
+    slab, sinograms = rng.random((2, 20, 20), np.float32), rng.random((2, 9, 21), np.float32)
+    for verb, given in (("forward", slab), ("adjoint", sinograms)):
+        expected = getattr(host, verb)(given)
+        # both to 1e-5, on fine grids of another size
+        np.testing.assert_allclose(getattr(device, verb)(given), expected, atol=5e-5 * np.abs(expected).max())

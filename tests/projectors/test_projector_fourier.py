@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from npsi_twin.errors import IncompatibleError, ParameterError
-from npsi_twin.projectors.fourier import _WINDOWS, FourierProjector, window_error
+from npsi_twin.projectors.fourier import FourierProjector
+from npsi_twin.projectors.gridding_window import WINDOWS, window_error
 from npsi_twin.projectors.lane_fft import PAIR, plan_for, smooth_length, transform
 from npsi_twin.projectors.lanes import LANES, aligned
 from npsi_twin.scan import ParallelBeam
@@ -40,7 +41,7 @@ def relative(found, exact):
 
 
 @pytest.mark.parametrize("width", [1, 20, 21])
-@pytest.mark.parametrize("accuracy", [window[2] for window in _WINDOWS])
+@pytest.mark.parametrize("accuracy", [window[2] for window in WINDOWS])
 def test_forward_and_adjoint_are_their_defining_sum_to_the_asked_accuracy(width, accuracy):
     rng = np.random.default_rng(8)
     projector = FourierProjector(BEAM, width, accuracy=accuracy)
@@ -55,9 +56,9 @@ def test_forward_and_adjoint_are_their_defining_sum_to_the_asked_accuracy(width,
 
 
 def test_windows_have_the_errors_they_are_chosen_by():
-    for span, oversampling, error in _WINDOWS:
+    for span, oversampling, error in WINDOWS:
         assert 0.9 * error < window_error(span, oversampling) <= error
-    errors = [error for _, _, error in _WINDOWS]
+    errors = [error for _, _, error in WINDOWS]
     assert errors == sorted(errors, reverse=True)
 
 
@@ -109,6 +110,26 @@ def test_slices_last_gives_the_same_bytes(slices):
     np.testing.assert_array_equal(projector.forward_slices_last(volume), expected)
     expected = projector.adjoint(views.transpose(2, 0, 1)).transpose(1, 2, 0)
     np.testing.assert_array_equal(projector.adjoint_slices_last(views), expected)
+
+
+@pytest.mark.parametrize("width", [20, 64, 127])
+def test_a_grid_in_bands_is_the_whole_grid(monkeypatch, width):
+    # A large grid exists a band at a time. Bands here may be narrower than a window; the sums are the same ones.
+    rng = np.random.default_rng(13)
+    angles = np.append(np.linspace(-0.3, 6.6, 9), np.arange(5) * np.pi / 4)  # and along both axes of the grid
+    beam = ParallelBeam(angles, 50, 25.4, 20.3)
+    whole = FourierProjector(beam, width)
+    monkeypatch.setattr("npsi_twin.projectors.fourier.GRID_BYTES", whole._grid_numbers * 4 // 12)
+    bands = FourierProjector(beam, width)
+    assert len(bands._bands) > 6 * len(whole._bands)
+    assert bands._grid_numbers < whole._grid_numbers
+    slab, sinograms = rng.random((3, width, width), np.float32), rng.random((3, 14, 50), np.float32)
+    np.testing.assert_array_equal(bands.forward(slab), whole.forward(slab))
+    # Backwards each band adds to the slab: some ten transforms round at 5e-7 or less each, in squares.
+    assert relative(bands.adjoint(sinograms), whole.adjoint(sinograms)) < 1.5e-6
+    one, three = (FourierProjector(beam, width, threads=threads) for threads in (1, 3))
+    np.testing.assert_array_equal(one.adjoint(sinograms), three.adjoint(sinograms))
+    np.testing.assert_array_equal(one.adjoint(sinograms[1:2]), three.adjoint(sinograms)[1:2])
 
 
 def test_slices_last_refuses_wrong_arrays_with_their_place():

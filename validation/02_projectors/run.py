@@ -3,7 +3,6 @@
 import os
 import platform
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,16 +15,20 @@ from npsi_twin.projectors.choice import choose_projector
 from npsi_twin.projectors.contract import Projector
 from npsi_twin.projectors.fourier import FourierProjector
 from npsi_twin.projectors.nufft import NufftProjector
+from npsi_twin.projectors.rays import RaysProjector
 from npsi_twin.scan import ParallelBeam
 
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent))
+sys.path.insert(0, str(FOLDER))
 from render import render  # noqa: E402  (the validations' own module, beside this folder)
+from speed import row, speed_rows  # noqa: E402  (beside this file)
 
 FIELD_NM = 12800.0
 WIDTHS = (64, 128, 256, 512)
 MAKERS: dict[str, Callable[[ParallelBeam, int], Projector]] = {
     "fourier": FourierProjector,
+    "rays": RaysProjector,
     "nufft": NufftProjector,
     "astra linear": AstraProjector,
     "astra strip": lambda beam, width: AstraProjector(beam, width, kernel="strip"),
@@ -87,7 +90,12 @@ def algebra():
         linear[name] = float(np.abs(joint - 2 * forward[:1] + 3 * forward[1:2]).max() / np.abs(joint).max())
         left, right = np.vdot(forward.astype(float), y.astype(float)), np.vdot(x.astype(float), adjoint.astype(float))
         dot[name] = float(abs(left / right - 1))
-    for name, backend in (("fourier", "fourier"), ("nufft", "nufft"), ("astra linear", "astra-cpu")):
+    for name, backend in (
+        ("fourier", "fourier"),
+        ("rays", "rays"),
+        ("nufft", "nufft"),
+        ("astra linear", "astra-cpu"),
+    ):
         one, two = (choose_projector(backend, beam, width, threads=threads) for threads in (1, 2))
         pieces = [
             np.concatenate([verb(part[:1]), verb(part[1:])]) for verb, part in ((two.forward, x), (two.adjoint, y))
@@ -134,12 +142,22 @@ def closed_forms():
     no_worse = errors["fourier"][-1] <= min(errors["nufft"][-1], errors["astra linear"][-1])
     measured = joined({name: errors[name][-1] for name in ("fourier", "nufft", "astra linear")}, "{:.4e}")
     rows.append(row("ellipsoids at 512 voxels, fourier against others", "no larger", measured, no_worse))
-    for name in ("fourier", "astra linear", "astra strip", "astra line"):
+    for name in ("fourier", "rays", "astra linear", "astra strip", "astra line"):
         difference = relative(MAKERS[name](beam, 512).forward(slab), reference)
         bound = errors["nufft"][-1] + errors[name][-1]
         rows.append(row(f"nufft against {name}, 512 voxels", f"< {bound:.2e}", f"{difference:.2e}", difference < bound))
+    forward, adjoint = rays_against_astra(beam, slab)
+    rows.append(row("rays against astra linear, 512 voxels, forward", "< 1e-4", f"{forward:.2e}", forward < 1e-4))
+    rows.append(row("the same, adjoint", "-", f"{adjoint:.2e}", None))
     draw(errors)
     return rows
+
+
+def rays_against_astra(beam, slab):
+    """Return how far the two are apart, forward and back."""
+    ours, theirs = RaysProjector(beam, 512), AstraProjector(beam, 512)
+    expected = theirs.forward(slab)
+    return relative(ours.forward(slab), expected), relative(ours.adjoint(expected), theirs.adjoint(expected))
 
 
 def draw(errors):
@@ -175,11 +193,11 @@ def places():
         found, _, exact = error(make, SECTIONS, width)
         kept[name] = float(np.abs(found.sum(axis=2, dtype=float) / exact.sum(axis=2) - 1).max())
     line_px, line_kept = places_px.pop("astra line"), kept.pop("astra line")
-    linear_kept = kept.pop("astra linear")
+    linear_kept, rays_kept = kept.pop("astra linear"), kept.pop("rays")
     return [
         row(
             "place of a smooth point (pixels, worst view)",
-            "Fourier < 0.001, astra < 0.003",
+            "Fourier < 0.001, rays and astra < 0.003",
             joined(places_px),
             max(places_px["fourier"], places_px["nufft"]) < 1e-3 and max(places_px.values()) < 3e-3,
         ),
@@ -190,85 +208,8 @@ def places():
             joined(kept),
             max(kept["fourier"], kept["nufft"]) < 1e-4 and kept["astra strip"] < 1e-5,
         ),
-        row("the same, astra linear and line", "-", f"{linear_kept:.2e}; {line_kept:.2e}", None),
+        row("the same, rays, astra linear and line", "-", f"{rays_kept:.2e}; {linear_kept:.2e}; {line_kept:.2e}", None),
     ]
-
-
-def times(rounds=5, width=512, views=601, slices=32, slices_astra=4):
-    """Return the rows on time a slice: the shortest of interleaved rounds in this process, and ratios within it."""
-    beam = ParallelBeam(np.arange(views) * np.pi / views, width, 25.4, (width - 1) / 2)
-    slab = np.random.default_rng(3).random((slices, width, width), np.float32)
-    lag = np.arange(1 - width, width)
-    taps = np.where(lag == 0, 0.25, np.where(lag % 2 == 1, -1 / (np.pi * np.where(lag == 0, 1, lag)) ** 2, 0.0))
-    fourier, nufft, astra = (MAKERS[name](beam, width) for name in ("fourier", "nufft", "astra linear"))
-    sinograms = fourier.forward(slab)
-    slab_last, sinograms_last = (np.ascontiguousarray(array.transpose(1, 2, 0)) for array in (slab, sinograms))
-    calls: dict[tuple[str, str], tuple[Callable[[], object], int]] = {
-        ("forward", "slices last"): (lambda: fourier.forward_slices_last(slab_last), slices),
-        ("adjoint", "slices last"): (lambda: fourier.adjoint_slices_last(sinograms_last), slices),
-    }
-    for name, projector, n in (("fourier", fourier, slices), ("nufft", nufft, slices), ("astra", astra, slices_astra)):
-        calls["forward", name] = (lambda p=projector, n=n: p.forward(slab[:n]), n)
-        calls["adjoint", name] = (lambda p=projector, n=n: p.adjoint(sinograms[:n]), n)
-        calls["filtered adjoint", name] = (lambda p=projector, n=n: p.filtered_adjoint(sinograms[:n], taps), n)
-    best = dict.fromkeys(calls, np.inf)
-    for turn in range(rounds + 1):
-        for key, (call, n) in calls.items():
-            if key[1] == "astra" and turn == 0:
-                continue  # the first turn makes plans and buffers; ASTRA keeps none
-            start = time.perf_counter()
-            call()
-            if turn:
-                best[key] = min(best[key], 1e3 * (time.perf_counter() - start) / n)
-    rows = []
-    for verb, layout, least in (
-        ("forward", "slices last", 150),
-        ("forward", "fourier", 50),
-        ("adjoint", "slices last", 80),
-        ("adjoint", "fourier", None),
-        ("filtered adjoint", "fourier", None),
-    ):
-        ours, finufft, rays = best[verb, layout], best[verb, "nufft"], best[verb, "astra"]
-        to_rays, to_finufft = rays / ours, finufft / ours
-        measured = (
-            f"{ours:.2f}; astra linear {rays:.0f}, nufft {finufft:.1f}; ratios {to_rays:.0f} and {to_finufft:.1f}"
-        )
-        shape = "(y, x, z)" if layout == "slices last" else "(z, y, x)"
-        required = "> 2 x nufft" if least is None else f"> {least} x astra, > 2 x nufft"
-        passed = to_rays > (least or 0) and to_finufft > 2
-        rows.append(row(f"fourier {verb}, {shape}, ms a slice", required, measured, passed))
-    return [*rows, scaling()]
-
-
-def scaling(widths=(256, 512, 1024, 2048), slices=16, rounds=3):
-    """Return the row on how the time of a slice grows with its width, views growing as well."""
-    best = []
-    for width in widths:
-        views = round(601 * width / 512)
-        beam = ParallelBeam(np.arange(views) * np.pi / views, width, 25.4, (width - 1) / 2)
-        projector = FourierProjector(beam, width)
-        volume = np.random.default_rng(4).random((width, width, slices), np.float32)
-        spent = []
-        for _ in range(rounds):
-            start = time.perf_counter()
-            projector.forward_slices_last(volume)
-            spent.append(1e3 * (time.perf_counter() - start) / slices)
-        best.append(min(spent))
-    allowed = (widths[-1] / widths[0]) ** 2 * np.log(widths[-1]) / np.log(widths[0])
-    measured = ", ".join(f"{value:.2f}" for value in best) + f" ms; factor {best[-1] / best[0]:.0f}"
-    required = f"N^2 log N: factor < {allowed:.0f}"
-    name = ", ".join(str(width) for width in widths)
-    return row(f"fourier forward, (y, x, z), {name} voxels", required, measured, best[-1] / best[0] < allowed)
-
-
-def row(requirement, required, measured, passed):
-    """Return one row of the result table."""
-    return {
-        "requirement": requirement,
-        "required": required,
-        "measured": measured,
-        "passed": passed if passed is None else bool(passed),
-    }
 
 
 def machine():
@@ -281,4 +222,4 @@ def machine():
 
 
 if __name__ == "__main__":
-    render(FOLDER, algebra() + closed_forms() + places() + times(), machine())
+    render(FOLDER, algebra() + closed_forms() + places() + speed_rows(), machine())

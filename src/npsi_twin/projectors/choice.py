@@ -10,7 +10,7 @@ from npsi_twin.errors import ParameterError
 from npsi_twin.projectors.contract import Projector
 from npsi_twin.scan import ParallelBeam
 
-ProjectorName = Literal["auto", "fourier", "nufft", "astra-cpu", "astra-cuda"]
+ProjectorName = Literal["auto", "fourier", "rays", "nufft", "cufinufft", "astra-cpu", "astra-cuda"]
 
 
 def choose_projector(name: ProjectorName, beam: ParallelBeam, width: int, *, threads: int | None = None) -> Projector:
@@ -19,8 +19,9 @@ def choose_projector(name: ProjectorName, beam: ParallelBeam, width: int, *, thr
     Parameters
     ----------
     name
-        ``"fourier"`` (this package's own, CPU), ``"nufft"`` (finufft, CPU), ``"astra-cpu"`` (ASTRA, linear kernel),
-        ``"astra-cuda"`` (ASTRA on an NVIDIA GPU), or ``"auto"``, which takes ``"fourier"``.
+        ``"fourier"`` and ``"rays"`` (this package's own, CPU), ``"nufft"`` (finufft, CPU), ``"astra-cpu"`` (ASTRA,
+        linear kernel), ``"cufinufft"`` and ``"astra-cuda"`` (finufft and ASTRA on an NVIDIA GPU), or ``"auto"``, which
+        takes ``"fourier"``.
     beam
         Geometry with a known rotation axis.
     width
@@ -52,15 +53,19 @@ def choose_projector(name: ProjectorName, beam: ParallelBeam, width: int, *, thr
             from npsi_twin.projectors.fourier import FourierProjector
 
             return FourierProjector(beam, width, threads=threads)
-        case "nufft":
+        case "rays":
+            from npsi_twin.projectors.rays import RaysProjector
+
+            return RaysProjector(beam, width, threads=threads)
+        case "nufft" | "cufinufft":
             from npsi_twin.projectors.nufft import NufftProjector
 
-            return NufftProjector(beam, width, threads=threads)
+            return NufftProjector(beam, width, device="cpu" if name == "nufft" else "cuda", threads=threads)
         case "astra-cpu" | "astra-cuda":
             from npsi_twin.projectors.astra import AstraProjector
 
             return AstraProjector(beam, width, device="cpu" if name == "astra-cpu" else "cuda", threads=threads)
     raise ParameterError(
-        f"projector: got {name!r}; 'auto', 'fourier', 'nufft', 'astra-cpu' and 'astra-cuda' are known. "
-        "Use 'auto' to leave the choice to this machine."
+        f"projector: got {name!r}; 'auto', 'fourier', 'rays', 'nufft', 'cufinufft', 'astra-cpu' and 'astra-cuda' are "
+        "known. Use 'auto' to leave the choice to this machine."
     )

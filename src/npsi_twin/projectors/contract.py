@@ -11,6 +11,11 @@ The model is the parallel beam of `npsi_twin.scan`, with voxels as large as dete
 How the line meets the voxels is the backend's own choice (band-limited for Fourier, linear or area weights for rays);
 all choices converge to the same integrals. Detector rows are independent, so any slab of rows is a valid unit of work.
 
+A view's shift along the columns is part of the geometry and costs nothing. A shift along the rotation axis would mix
+slices and make rows depend on their slab; it belongs to whoever images a slab with its halo, and is exact there,
+because moving a picture commutes with whatever happens to each of its rays alone. Supersampling is
+`ParallelBeam.refined` with slices of as many finer voxels; the mean over fine columns and rows is the detector's.
+
 Guards refuse what would spoil a whole slice silently: one NaN, a wrong shape, an unknown rotation axis.
 """
 
@@ -32,7 +37,8 @@ from npsi_twin.volumes import FloatArray
 class Projector(Protocol):
     """A linear map from slices to sinograms for one geometry, with its transpose.
 
-    The same input gives the same bytes, for any number of threads. A projector holds no state that a call changes.
+    The same input gives the same bytes, for any number of threads; on a GPU to the accuracy of single precision. A
+    projector holds no state that a call changes.
     """
 
     @property
@@ -196,6 +202,13 @@ def for_each_slice(work: Callable[[int], None], count: int, threads: int) -> Non
     with ThreadPoolExecutor(workers) as pool:
         for _ in pool.map(work, range(count)):
             pass
+
+
+def for_each_part(work: Callable[[int, int], None], count: int, threads: int) -> None:
+    """Call ``work(start, stop)`` for parts that make up ``range(count)``, several a thread."""
+    parts = min(count, 8 * threads)
+    if parts:
+        for_each_slice(lambda part: work(part * count // parts, (part + 1) * count // parts), parts, threads)
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ the grid by strips of rows that depend on the geometry alone, each worked on by 
 then the others, so that no two that touch are ever worked on at once. Any number of threads gives the same bytes.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,30 +47,23 @@ from npsi_twin.projectors.contract import (
     accepted_slab_slices_last,
     accepted_taps,
     accepted_threads,
-    for_each_slice,
+    for_each_part,
 )
+from npsi_twin.projectors.gridding_window import WINDOWS, window_polynomials, window_transform
 from npsi_twin.projectors.lane_fft import PAIR, plan_for, smooth_length
-from npsi_twin.projectors.lanes import LANES, aligned
+from npsi_twin.projectors.lanes import LANES, IdleArrays, batches
 from npsi_twin.scan import ParallelBeam
 from npsi_twin.volumes import FloatArray
 
 #: Columns between a wrapped copy of the object and the detector: a few lobes of the sinc that a point projects to.
 _GAP_PX = 8
 
+#: Memory that the grid may take. A larger one exists in bands, one after the other, and its rows are transformed anew
+#: for each: slices of 2448 voxels, a full detector's, need one band, and the same at half the voxel three.
+GRID_BYTES = 1 << 30
+
 #: Rows of a strip of the grid, at least: few enough for the strip to stay in the cache while all views meet it.
 _STRIP_ROWS = 24
-
-#: Cells a window spans, grid cells a voxel, and the error of a slice of white noise, in root mean square: the cheapest
-#: first. The errors are what `window_error` computes; a test holds them against it.
-_WINDOWS = (
-    (4, 1.35, 7.7e-3),
-    (5, 1.25, 3.2e-3),
-    (6, 1.25, 6.6e-4),
-    (6, 1.35, 2.4e-4),
-    (7, 1.35, 4.1e-5),
-    (8, 1.35, 8.5e-6),
-    (8, 1.5, 2.1e-6),
-)
 
 
 class FourierProjector:
@@ -124,7 +117,7 @@ class FourierProjector:
     def __init__(self, beam: ParallelBeam, width: int, *, accuracy: float = 1e-4, threads: int | None = None) -> None:
         where = "projector 'fourier'"
         accepted_geometry(where, beam, width)
-        if not _WINDOWS[-1][2] <= accuracy <= 1e-2:
+        if not WINDOWS[-1][2] <= accuracy <= 1e-2:
             raise ParameterError(
                 f"{where}: got accuracy {accuracy!r}; 2.1e-6 to 1e-2 is possible, since single precision ends near "
                 "1e-6 and a coarser gridding is worse than the voxels' own discretisation. Leave it out for 1e-4."
@@ -135,7 +128,7 @@ class FourierProjector:
         self.accuracy = float(accuracy)
         self.threads = accepted_threads(where, threads)
         self._reach = Reach.of(beam, self.width)
-        self._span, oversampling, _ = next(window for window in _WINDOWS if window[2] <= accuracy)
+        self._span, oversampling, _ = next(window for window in WINDOWS if window[2] <= accuracy)
         self._halo = self._span // 2 + 1
         # The two halos of the half-plane must not meet.
         self._size = smooth_length(max(math.ceil(oversampling * self.width), 6 * self._span), multiple_of=2)
@@ -149,10 +142,22 @@ class FourierProjector:
         self._views = self._sampling()
         self._edges = self._strip_edges()
         samples = self._views.phases.shape[1]
-        self._members = kernels.samples_of_strips(self._views.steps, samples, self._span, self._edges)
+        self._bands = [
+            (
+                edge,
+                beyond - edge,
+                kernels.samples_of_strips(self._views.steps, samples, self._span, self._edges, edge, beyond),
+            )
+            for edge, beyond in itertools.pairwise(self._band_edges())
+        ]
         self._ones = np.ones(beam.columns, np.float32)
         self._longest = max(self._size, self._along.length, self._filter_length(2 * beam.columns - 1))
-        self._idle: dict[int, list[FloatArray]] = {}
+        self._idle = IdleArrays()
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Lengths of the transforms of the slice's grid and of a view."""
+        return self._size, self._along.length
 
     @property
     def _extended_columns(self) -> int:
@@ -177,6 +182,12 @@ class FourierProjector:
         rows = self._size + 2 * self._halo
         strips = max(1, rows // _STRIP_ROWS)
         return np.linspace(-(rows // 2), rows // 2, strips + 1).astype(np.int64)
+
+    def _band_edges(self) -> list[int]:
+        """Return the kx at which bands of the grid begin, and where the last one ends."""
+        columns = self._size // 2 + 1
+        held = (self._size + 2 * self._halo) * columns * 4 * PAIR
+        return [int(edge) for edge in np.linspace(0, columns, -(-held // GRID_BYTES) + 1)]
 
     def forward(self, slab: FloatArray) -> FloatArray:
         """Return line integrals (z, views, columns) of a slab (z, width, width) in 1/um; see `Projector.forward`."""
@@ -251,14 +262,15 @@ class FourierProjector:
     def _project(self, slab: FloatArray, sinograms: FloatArray) -> None:
         """Fill sinograms (view, column, z) from a slab (y, x, z), `LANES` slices at a time."""
         pairs_of_rows, pairs_of_views = (self.width + 1) // 2, (self.beam.views + 1) // 2
-        with self._lent(self._grid_numbers) as cells, self._lent(self._views.phases.size * LANES) as spectra:
-            grid = self._grid(cells)
-            for part in _batches(slab.shape[2]):
+        with self._idle.lent(self._grid_numbers) as cells, self._idle.lent(self._views.phases.size * LANES) as spectra:
+            for part in batches(slab.shape[2]):
                 given, made = slab[:, :, part], sinograms[:, :, part]
-                self._share(kernels.rows_to_grid, pairs_of_rows, given, grid, self._across)
-                self._share(kernels.columns_to_frequency, self._size // 2 + 1, grid, self._across)
-                samples = (grid, self._views, self._members, spectra)
-                self._share(kernels.frequency_to_spectra, self._edges.size - 1, *samples)
+                for first, columns, members in self._bands:
+                    grid = self._grid(cells, first, columns)
+                    self._share(kernels.rows_to_grid, pairs_of_rows, given, grid, self._across)
+                    self._share(kernels.columns_to_frequency, grid.beyond - grid.lowest, grid, self._across)
+                    samples = (grid, self._views, members, spectra)
+                    self._share(kernels.frequency_to_spectra, self._edges.size - 1, *samples)
                 self._share(kernels.spectra_to_views, pairs_of_views, spectra, self._along, made, self._ones)
 
     def _backproject(self, sinograms: FloatArray, slab: FloatArray, taps: NDArray[np.float64] | None) -> None:
@@ -266,24 +278,27 @@ class FourierProjector:
         convolve = self._filter(taps)
         pairs_of_rows, pairs_of_views = (self.width + 1) // 2, (self.beam.views + 1) // 2
         strips = self._edges.size - 1
-        with self._lent(self._grid_numbers) as cells, self._lent(self._views.phases.size * LANES) as spectra:
-            grid = self._grid(cells)
-            for part in _batches(slab.shape[2]):
+        with self._idle.lent(self._grid_numbers) as cells, self._idle.lent(self._views.phases.size * LANES) as spectra:
+            for part in batches(slab.shape[2]):
                 given, made = sinograms[:, :, part], slab[:, :, part]
                 views = (given, self._ones, convolve, self._views, self._along, spectra)
                 self._share(kernels.views_to_spectra, pairs_of_views, *views)
-                for first in (0, 1):
-                    spread = (first, self._edges, spectra, self._views, self._members, grid)
-                    self._share(kernels.spectra_to_frequency, (strips + 1 - first) // 2, *spread)
-                self._share(kernels.frequency_to_columns, self._size // 2 + 1, grid, self._across)
-                self._share(kernels.grid_to_rows, pairs_of_rows, grid, self._across, made)
+                for first, columns, members in self._bands:
+                    grid = self._grid(cells, first, columns)
+                    for odd in (0, 1):
+                        spread = (odd, self._edges, spectra, self._views, members, grid)
+                        self._share(kernels.spectra_to_frequency, (strips + 1 - odd) // 2, *spread)
+                    self._share(kernels.frequency_to_columns, grid.beyond - grid.lowest, grid, self._across)
+                    self._share(kernels.grid_to_rows, pairs_of_rows, grid, self._across, made)
 
-    def _grid(self, cells: FloatArray) -> kernels.Grid:
-        return kernels.Grid(cells, self._size, self._halo, self._span, self._window, self._deapodise)
+    def _grid(self, cells: FloatArray, first: int, columns: int) -> kernels.Grid:
+        half, halo = self._size // 2 + 1, self._halo
+        held = max(0, first - halo), min(half, first + columns + halo)
+        return kernels.Grid(cells, self._size, first, columns, halo, *held, self._span, self._window, self._deapodise)
 
     @property
     def _grid_numbers(self) -> int:
-        return (self._size + 2 * self._halo) * (self._size // 2 + 1 + 2 * self._halo) * PAIR
+        return (self._size + 2 * self._halo) * (max(band[1] for band in self._bands) + 2 * self._halo) * PAIR
 
     def _filter_length(self, taps: int) -> int:
         """Return a length at which no wrapped product touches a kept column; see `ColumnFilter`."""
@@ -304,91 +319,14 @@ class FourierProjector:
 
     def _share(self, kernel: Callable[..., None], count: int, *arguments: Any) -> None:
         """Run a kernel over ``range(count)``, cut into parts that threads take in turn."""
-        parts = min(count, 8 * self.threads)
         longest = self._longest * PAIR
 
-        def work(index: int) -> None:
-            with self._lent(2 * longest + LANES) as numbers:
+        def work(start: int, stop: int) -> None:
+            with self._idle.lent(2 * longest + LANES) as numbers:
                 scratch = kernels.Scratch(numbers[:longest], numbers[longest : 2 * longest], numbers[2 * longest :])
-                kernel(index * count // parts, (index + 1) * count // parts, *arguments, scratch)
+                kernel(start, stop, *arguments, scratch)
 
-        if parts:  # the second half of a single strip is nobody's
-            for_each_slice(work, parts, self.threads)
-
-    @contextmanager
-    def _lent(self, numbers: int) -> Iterator[FloatArray]:
-        """Lend an aligned array to one user at a time; it is made when none of its size is idle."""
-        idle = self._idle.setdefault(numbers, [])
-        try:
-            array = idle.pop()
-        except IndexError:
-            array = aligned(numbers)
-        yield array
-        idle.append(array)
-
-
-def _batches(slices: int) -> list[slice]:
-    return [slice(start, start + LANES) for start in range(0, slices, LANES)]
-
-
-def window_polynomials(span: int, oversampling: float) -> NDArray[np.float64]:
-    """Return the window as polynomials, one for each of its cells.
-
-    Parameters
-    ----------
-    span
-        Cells of the window.
-    oversampling
-        Grid cells a voxel.
-
-    Returns
-    -------
-    NDArray
-        Coefficients, lowest first, shape (span, span + 4). Polynomial j is the weight of the window's cell j as the
-        point it surrounds moves by one cell, counted from -1 to 1.
-    """
-    # A little below the exponent at which the window's first zero would meet the slice's first copy: Barnett et al.
-    beta = 0.976 * np.pi * span * (1 - 1 / (2 * oversampling))
-    nodes = np.polynomial.chebyshev.chebpts1(span + 4)
-    pieces = []
-    for j in range(span):
-        u = j + 1 - span / 2 - (nodes + 1) / 2
-        value = np.exp(beta * (np.sqrt(1 - (2 * u / span) ** 2) - 1))
-        pieces.append(np.polynomial.chebyshev.cheb2poly(np.polynomial.chebyshev.chebfit(nodes, value, span + 3)))
-    return np.array(pieces)
-
-
-def window_transform(pieces: NDArray[np.float64], frequency: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the Fourier transform of the window, exact to rounding, at frequencies up to 8 cycles a cell.
-
-    Gauss-Legendre quadrature with 48 nodes a cell: exact up to degree 95, of which the polynomial takes at most 11 and
-    8 cycles of a cosine the rest, to 1e-16.
-    """
-    node, weight = np.polynomial.legendre.leggauss(48)
-    total = np.zeros(frequency.shape)
-    for j, piece in enumerate(pieces):
-        u = j + 1 - len(pieces) / 2 - (node + 1) / 2
-        share = np.polynomial.polynomial.polyval(node, piece) * weight / 2
-        total += np.cos(2 * np.pi * frequency[..., None] * u) @ share
-    return total
-
-
-def window_error(span: int, oversampling: float) -> float:
-    """Return the error of gridding for a slice of white noise, relative, in root mean square.
-
-    A voxel at n grid units is seen with the window's copies at n + l G, l other than 0: their transform over that at n
-    is the error in one direction. Both directions add in squares.
-
-    Examples
-    --------
-    >>> f"{window_error(7, 1.35):.0e}"
-    '4e-05'
-    """
-    pieces = window_polynomials(span, oversampling)
-    place = (np.arange(64) + 0.5) / 64 * 0.5 / oversampling
-    copies = np.concatenate([np.arange(-7, 0), np.arange(1, 8)])
-    squares = (window_transform(pieces, place[:, None] + copies) ** 2).sum(axis=1)
-    return float(np.sqrt(2 * np.mean(squares / window_transform(pieces, place) ** 2)))
+        for_each_part(work, count, self.threads)  # the second half of a single strip is nobody's
 
 
 def _window_registers(pieces: NDArray[np.float64]) -> FloatArray:

@@ -7,7 +7,8 @@ steps in reverse: `views_to_spectra`, `spectra_to_frequency`, `frequency_to_colu
 A real slice needs half of its spectrum only. Two rows of a slice, or two views of a sinogram, ride as the real and
 imaginary part of one transform and are told apart by symmetry, so that a slice shares no arithmetic with another one.
 The grid holds ky from -size / 2 - halo to size / 2 + halo in rows and kx from -halo to size / 2 + halo within them; the
-halo's cells repeat others by symmetry, so that a window is read and written without a question.
+halo's cells repeat others by symmetry, so that a window is read and written without a question. Of a large grid only a
+band of kx exists at a time, with as much halo; the rows are then transformed once for every band.
 """
 
 from math import floor
@@ -18,7 +19,18 @@ from numba import njit
 from numpy.typing import NDArray
 
 from npsi_twin.projectors.lane_fft import PAIR, FourierPlan, transform
-from npsi_twin.projectors.lane_lines import add, clear, copy, copy_conjugate, give, join, parted, take, wrapped
+from npsi_twin.projectors.lane_lines import (
+    add,
+    clear,
+    copy,
+    copy_conjugate,
+    give,
+    give_more,
+    join,
+    parted,
+    take,
+    wrapped,
+)
 from npsi_twin.projectors.lanes import LANES, load, store
 from npsi_twin.volumes import FloatArray
 
@@ -29,7 +41,7 @@ _HALF, _ONE = np.float32(0.5), np.float32(1)
 
 
 class Grid(NamedTuple):
-    """The frequency plane of sixteen slices.
+    """The frequency plane of sixteen slices, or a band of it.
 
     Attributes
     ----------
@@ -37,8 +49,12 @@ class Grid(NamedTuple):
         (ky, kx, real or imaginary, slice), flat.
     size
         Even number of cells of a period.
+    first, columns
+        The kx at which the band begins, and how many it has; 0 and size / 2 + 1 for the whole half-plane.
     halo
-        Cells beyond the half-plane on every side.
+        Cells beyond the band and the rows on every side.
+    lowest, beyond
+        The kx that are transformed, halo included; the rest of the halo repeats them by symmetry.
     span
         Cells of a window in one direction.
     window
@@ -50,7 +66,11 @@ class Grid(NamedTuple):
 
     cells: FloatArray
     size: int
+    first: int
+    columns: int
     halo: int
+    lowest: int
+    beyond: int
     span: int
     window: FloatArray
     deapodise: FloatArray
@@ -105,7 +125,7 @@ class Scratch(NamedTuple):
 def rows_to_grid(start: int, stop: int, slab: Any, grid: Grid, plan: FourierPlan, scratch: Scratch) -> None:
     """Transform pairs of rows of a slab (y, x, slice) along x, into the grid's rows of the same place."""
     width, size, scale = slab.shape[0], grid.size, grid.deapodise
-    pitch = size // 2 + 1 + 2 * grid.halo
+    pitch = grid.columns + 2 * grid.halo
     shift = (size - width // 2) % size
     for a in range(2 * start, min(2 * stop, width), 2):
         two = a + 1 < width
@@ -114,8 +134,8 @@ def rows_to_grid(start: int, stop: int, slab: Any, grid: Grid, plan: FourierPlan
         if two:
             take(slab[a + 1], scale, _HALF * scale[a + 1], scratch.first, LANES, shift, size)
         found, _ = transform(scratch.first, scratch.second, plan, 0, LANES)
-        row = ((a - width // 2 + size // 2 + grid.halo) * pitch + grid.halo) * PAIR
-        for k in range(size // 2 + 1):
+        row = ((a - width // 2 + size // 2 + grid.halo) * pitch + grid.halo - grid.first) * PAIR
+        for k in range(grid.lowest, grid.beyond):
             ar, ai, br, bi = parted(found, size, k)
             o = row + k * PAIR
             store(grid.cells, o, ar)
@@ -127,20 +147,21 @@ def rows_to_grid(start: int, stop: int, slab: Any, grid: Grid, plan: FourierPlan
 
 @njit(cache=True, nogil=True)
 def columns_to_frequency(start: int, stop: int, grid: Grid, plan: FourierPlan, scratch: Scratch) -> None:
-    """Transform columns of the grid along y and fill the halo with what symmetry says of them."""
+    """Transform columns of the grid along y, counted from the lowest, and fill the halo with what symmetry says."""
     cells, size, halo, width = grid.cells, grid.size, grid.halo, grid.deapodise.size
-    pitch, middle = size // 2 + 1 + 2 * halo, size // 2 + halo
-    for kx in range(start, stop):
+    pitch, middle = grid.columns + 2 * halo, size // 2 + halo
+    left, right = halo - grid.first, grid.first + grid.columns + halo
+    for kx in range(grid.lowest + start, grid.lowest + stop):
         clear(scratch.first, size)
         for n in range(-(width // 2), width - width // 2):
-            copy(cells, ((n + middle) * pitch + halo + kx) * PAIR, scratch.first, wrapped(n, size) * PAIR)
+            copy(cells, ((n + middle) * pitch + left + kx) * PAIR, scratch.first, wrapped(n, size) * PAIR)
         found, _ = transform(scratch.first, scratch.second, plan, 0, LANES)
         for row in range(size + 2 * halo):
-            ky, o = row - middle, row * pitch + halo
+            ky, o = row - middle, row * pitch + left
             copy(found, wrapped(ky, size) * PAIR, cells, (o + kx) * PAIR)
-            if 1 <= kx <= halo:
+            if 1 <= kx <= left:
                 copy_conjugate(found, wrapped(-ky, size) * PAIR, cells, (o - kx) * PAIR)
-            elif size // 2 - halo <= kx < size // 2:
+            elif size - right < kx < size // 2:
                 copy_conjugate(found, wrapped(-ky, size) * PAIR, cells, (o + size - kx) * PAIR)
 
 
@@ -161,14 +182,15 @@ def _window(x: float, y: float, grid: Grid, weights: FloatArray) -> int:
     for o in range(3 * LANES, grid.window.size, LANES):
         value = value * place + load(grid.window, o)
     store(weights, 0, value)
-    return ((ky + grid.size // 2 + grid.halo) * (grid.size // 2 + 1 + 2 * grid.halo) + kx + grid.halo) * PAIR
+    row = ky + grid.size // 2 + grid.halo
+    return (row * (grid.columns + 2 * grid.halo) + kx - grid.first + grid.halo) * PAIR
 
 
 @njit(cache=True, nogil=True, inline="always")
 def _sample(grid: Grid, views: Views, view: int, k: int, spectra: FloatArray, weights: FloatArray) -> None:
     """Store sample k of a view: the window's sum over the grid, times the phase."""
     o = _window(k * views.steps[view, 0], k * views.steps[view, 1], grid, weights)
-    cells, pitch = grid.cells, (grid.size // 2 + 1 + 2 * grid.halo) * PAIR
+    cells, pitch = grid.cells, (grid.columns + 2 * grid.halo) * PAIR
     real = load(weights, 0) * np.float32(0)
     imaginary = real
     for i in range(grid.span):
@@ -292,16 +314,24 @@ def views_to_spectra(
 
 @njit(cache=True, nogil=True)
 def samples_of_strips(
-    steps: NDArray[np.float64], samples: int, span: int, edges: NDArray[np.int64]
+    steps: NDArray[np.float64], samples: int, span: int, edges: NDArray[np.int64], first: int, beyond: int
 ) -> NDArray[np.int64]:
     """Return, for every view and strip of grid rows, the samples (first, one beyond) whose windows begin in it.
 
-    ``edges`` are the rows' ky where strips begin, ascending, and where the last one ends; shape (strips + 1,).
+    ``edges`` are the rows' ky where strips begin, ascending, and where the last one ends; shape (strips + 1,). Samples
+    count whose kx is ``first`` or more and less than ``beyond``.
     """
     strips = edges.size - 1
     found = np.zeros((steps.shape[0], strips, 2), np.int64)
     for view in range(steps.shape[0]):
-        for k in range(samples):
+        step = steps[view, 0]
+        if step * samples < first:
+            continue
+        for k in range(max(0, floor(first / step) - 1) if first else 0, samples):
+            if k * step < first:
+                continue
+            if k * step >= beyond:
+                break
             strip = np.searchsorted(edges, _first_cell(k * steps[view, 1], span), side="right") - 1
             if found[view, strip, 1] == 0:
                 found[view, strip, 0] = k
@@ -325,7 +355,7 @@ def spectra_to_frequency(
 
     A strip adds to its own rows and to the lowest of the next one.
     """
-    pitch = (grid.size // 2 + 1 + 2 * grid.halo) * PAIR
+    pitch = (grid.columns + 2 * grid.halo) * PAIR
     for strip in range(first + 2 * start, first + 2 * stop, 2):
         if first == 0:
             beyond = edges[min(strip + 2, edges.size - 1)]
@@ -338,7 +368,7 @@ def spectra_to_frequency(
 
 @njit(cache=True, nogil=True, inline="always")
 def _spread(spectra: FloatArray, views: Views, view: int, k: int, grid: Grid, weights: FloatArray) -> None:
-    cells, pitch = grid.cells, (grid.size // 2 + 1 + 2 * grid.halo) * PAIR
+    cells, pitch = grid.cells, (grid.columns + 2 * grid.halo) * PAIR
     o = _window(k * views.steps[view, 0], k * views.steps[view, 1], grid, weights)
     sample = (view * views.phases.shape[1] + k) * PAIR
     real, imaginary = load(spectra, sample), load(spectra, sample + LANES)
@@ -353,35 +383,38 @@ def _spread(spectra: FloatArray, views: Views, view: int, k: int, grid: Grid, we
 
 @njit(cache=True, nogil=True)
 def frequency_to_columns(start: int, stop: int, grid: Grid, plan: FourierPlan, scratch: Scratch) -> None:
-    """Add the halo to the cells it repeats and transform columns of the grid back along y."""
+    """Add the halo to the cells it repeats and transform columns of the grid, from the lowest, back along y."""
     cells, size, halo, width = grid.cells, grid.size, grid.halo, grid.deapodise.size
-    pitch, middle = size // 2 + 1 + 2 * halo, size // 2 + halo
-    for kx in range(start, stop):
+    pitch, middle = grid.columns + 2 * halo, size // 2 + halo
+    left, right = halo - grid.first, grid.first + grid.columns + halo
+    for kx in range(grid.lowest + start, grid.lowest + stop):
         buffer = scratch.first
         clear(buffer, size)
         for row in range(size + 2 * halo):
-            ky, o = row - middle, row * pitch + halo
+            ky, o = row - middle, row * pitch + left
             add(cells, (o + kx) * PAIR, buffer, wrapped(ky, size) * PAIR, _ONE)
             # Of the sum over the plane only the real part counts, and a conjugate at -k has the same.
-            if 1 <= kx <= halo:
+            if 1 <= kx <= left:
                 add(cells, (o - kx) * PAIR, buffer, wrapped(-ky, size) * PAIR, -_ONE)
-            elif size // 2 - halo <= kx < size // 2:
+            elif size - right < kx < size // 2:
                 add(cells, (o + size - kx) * PAIR, buffer, wrapped(-ky, size) * PAIR, -_ONE)
         found, _ = transform(buffer, scratch.second, plan, LANES, 0)
         for n in range(-(width // 2), width - width // 2):
-            copy(found, wrapped(n, size) * PAIR, cells, ((n + middle) * pitch + halo + kx) * PAIR)
+            copy(found, wrapped(n, size) * PAIR, cells, ((n + middle) * pitch + left + kx) * PAIR)
 
 
 @njit(cache=True, nogil=True)
 def grid_to_rows(start: int, stop: int, grid: Grid, plan: FourierPlan, slab: Any, scratch: Scratch) -> None:
-    """Transform pairs of the grid's rows back along x, into a slab (y, x, slice)."""
+    """Transform pairs of the grid's rows back along x, into a slab (y, x, slice); what a later band has is added."""
     cells, size, scale, width = grid.cells, grid.size, grid.deapodise, slab.shape[0]
-    pitch = (size // 2 + 1 + 2 * grid.halo) * PAIR
+    pitch = (grid.columns + 2 * grid.halo) * PAIR
     shift = (size - width // 2) % size
     for a in range(2 * start, min(2 * stop, width), 2):
-        row = (a - width // 2 + size // 2 + grid.halo) * pitch + grid.halo * PAIR
+        row = (a - width // 2 + size // 2 + grid.halo) * pitch + (grid.halo - grid.first) * PAIR
         other = row + pitch if a + 1 < width else row
-        for k in range(size // 2 + 1):
+        if grid.beyond - grid.lowest <= size // 2:
+            clear(scratch.first, size)
+        for k in range(grid.lowest, grid.beyond):
             o, p = row + k * PAIR, other + k * PAIR
             if k == 0 or 2 * k == size:
                 store(scratch.first, k * PAIR, load(cells, o) + load(cells, o))
@@ -397,6 +430,8 @@ def grid_to_rows(start: int, stop: int, grid: Grid, plan: FourierPlan, slab: Any
                     load(cells, p + LANES),
                 )
         found, _ = transform(scratch.first, scratch.second, plan, LANES, 0)
-        give(slab[a], scale, _HALF * scale[a], found, 0, shift, size)
-        if a + 1 < width:
-            give(slab[a + 1], scale, _HALF * scale[a + 1], found, LANES, shift, size)
+        for y, part in ((a, 0), (a + 1, LANES)):
+            if y < width and grid.first == 0:
+                give(slab[y], scale, _HALF * scale[y], found, part, shift, size)
+            elif y < width:
+                give_more(slab[y], scale, _HALF * scale[y], found, part, shift, size)

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from npsi_twin.projectors.lane_fft import PAIR
-from npsi_twin.projectors.lanes import LANES, load, load_line, store, store_line
+from npsi_twin.projectors.lanes import LANES, load, load_across, load_line, store, store_across, store_line
 from npsi_twin.volumes import FloatArray
 
 _ONE = np.float32(1)
@@ -42,25 +42,55 @@ def take(line: Any, scale: FloatArray, factor: Any, buffer: FloatArray, part: in
     if slices == LANES and line.strides[1] == line.itemsize:
         for i in range(places):
             store(buffer, wrapped(start + i, length) * PAIR + part, load_line(line, i) * (scale[i] * factor))
-    else:
-        for z in range(slices):
-            for i in range(places):
-                o = wrapped(start + i, length) * PAIR + part
-                buffer[o + z] = line[i, z] * (scale[i] * factor)
+        return
+    # Slices apart in memory come over in squares of LANES places, but for the ends of the line and of the period.
+    squares = slices == LANES and line.strides[0] == line.itemsize
+    for first in range(0, places, LANES):
+        begin, end = wrapped(start + first, length), min(first + LANES, places)
+        if squares and first + LANES <= places and begin + LANES <= length:
+            load_across(line, first, buffer, begin * PAIR + part, PAIR)
+            for i in range(LANES):
+                o = (begin + i) * PAIR + part
+                store(buffer, o, load(buffer, o) * (scale[first + i] * factor))
+        else:
+            for z in range(slices):
+                for i in range(first, end):
+                    buffer[wrapped(start + i, length) * PAIR + part + z] = line[i, z] * (scale[i] * factor)
 
 
 @njit(cache=True, nogil=True)
 def give(line: Any, scale: FloatArray, factor: Any, buffer: FloatArray, part: int, start: int, length: int) -> None:
-    """Write to a line what `take` would take from it."""
+    """Write to a line what `take` would take from it; the buffer is spoilt."""
     places, slices = line.shape
     if slices == LANES and line.strides[1] == line.itemsize:
         for i in range(places):
             store_line(line, i, load(buffer, wrapped(start + i, length) * PAIR + part) * (scale[i] * factor))
-    else:
+        return
+    squares = slices == LANES and line.strides[0] == line.itemsize
+    for first in range(0, places, LANES):
+        begin, end = wrapped(start + first, length), min(first + LANES, places)
+        if squares and first + LANES <= places and begin + LANES <= length:
+            for i in range(LANES):
+                o = (begin + i) * PAIR + part
+                store(buffer, o, load(buffer, o) * (scale[first + i] * factor))
+            store_across(line, first, buffer, begin * PAIR + part, PAIR)
+        else:
+            for z in range(slices):
+                for i in range(first, end):
+                    line[i, z] = buffer[wrapped(start + i, length) * PAIR + part + z] * (scale[i] * factor)
+
+
+@njit(cache=True, nogil=True)
+def give_more(
+    line: Any, scale: FloatArray, factor: Any, buffer: FloatArray, part: int, start: int, length: int
+) -> None:
+    """Add to a line what `give` would write to it."""
+    # One number at a time in every layout: a vector's product and sum are fused where a number's are not.
+    places, slices = line.shape
+    for i in range(places):
+        o = wrapped(start + i, length) * PAIR + part
         for z in range(slices):
-            for i in range(places):
-                o = wrapped(start + i, length) * PAIR + part
-                line[i, z] = buffer[o + z] * (scale[i] * factor)
+            line[i, z] += buffer[o + z] * (scale[i] * factor)
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -7,15 +7,18 @@ streams as a butterfly of a Fourier transform has; here they are a type, and the
 
 A `Lanes` value knows ``+``, ``-``, ``*`` with another and ``*`` with one float32 for all lanes. `load` and `store` move
 it from and to a flat, contiguous float32 array at an index that the kernel answers for: nothing checks bounds. A lane
-never meets another one, which is why a slice's result does not depend on its neighbours. Products and sums may be fused
-where the machine can, in the same way for every lane.
+never meets another one, which is why a slice's result does not depend on its neighbours. `load_across` and
+`store_across` do the same for sixteen places of slices that lie apart in memory; `every`, `whole` and `positive` serve
+kernels that reckon sixteen steps ahead. Products and sums may be fused where the machine can, in the same way for every
+lane.
 """
 
 # mypy: allow-untyped-calls
 # numba's own interface for extensions is not annotated.
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,6 +34,7 @@ from npsi_twin.volumes import FloatArray
 LANES = 16
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
+_INTEGERS = ir.VectorType(ir.IntType(32), LANES)
 _BYTES = 4 * LANES
 
 
@@ -46,6 +50,12 @@ lanes = _LanesType()
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, lanes_type: _LanesType) -> None:
         super().__init__(manager, lanes_type, _VECTOR)
+
+
+def _in_every_lane(builder: Any, value: Any) -> Any:
+    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    single = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(single, undefined, ir.Constant(_INTEGERS, [0] * LANES))
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
@@ -100,11 +110,124 @@ def _store_line(typing_context: Any, line: Any, index: Any, value: Any) -> tuple
     return types.void(line, types.intp, lanes), generate
 
 
+def _swap_axes(builder: Any, vectors: list[Any]) -> list[Any]:
+    """Return lane j of vector i as lane i of vector j, by exchanging ever smaller blocks beside the diagonal."""
+    size = LANES // 2
+    while size:
+        for i in range(LANES):
+            if i & size == 0:
+                one, other = vectors[i], vectors[i + size]
+                upper = [j + LANES - size if j & size else j for j in range(LANES)]
+                lower = [j + LANES if j & size else j + size for j in range(LANES)]
+                vectors[i] = builder.shuffle_vector(one, other, ir.Constant(_INTEGERS, upper))
+                vectors[i + size] = builder.shuffle_vector(one, other, ir.Constant(_INTEGERS, lower))
+        size //= 2
+    return vectors
+
+
+def _across(context: Any, builder: Any, line_type: Any, line: Any, index: Any) -> list[Any]:
+    """Return where the places from ``index`` on begin in each of `LANES` slices, which are apart in memory."""
+    array = context.make_array(line_type)(context, builder, line)
+    place, slices = (builder.extract_value(array.strides, axis) for axis in (0, 1))
+    pointer = cgutils.pointer_add(builder, array.data, builder.mul(index, place))
+    each = (builder.mul(slices, ir.Constant(slices.type, z)) for z in range(LANES))
+    return [builder.bitcast(cgutils.pointer_add(builder, pointer, z), _VECTOR.as_pointer()) for z in each]
+
+
+def _along(context: Any, builder: Any, array_type: Any, array: Any, index: Any, stride: Any) -> list[Any]:
+    """Return where `LANES` vectors lie in a flat array, a stride apart."""
+    each = (builder.add(index, builder.mul(stride, ir.Constant(stride.type, i))) for i in range(LANES))
+    return [_pointer(context, builder, array_type, array, place) for place in each]
+
+
+def _load_across(
+    typing_context: Any, line: Any, index: Any, array: Any, place: Any, stride: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """Set vector i, at ``place + i * stride``, to ``line[index + i, :LANES]``; i < `LANES`, places without gaps."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        line, index, array, place, stride = arguments
+        sources = _across(context, builder, signature.args[0], line, index)
+        targets = _along(context, builder, signature.args[2], array, place, stride)
+        vectors = [builder.load(source, align=4) for source in sources]
+        for target, vector in zip(targets, _swap_axes(builder, vectors), strict=True):
+            builder.store(vector, target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(line, types.intp, array, types.intp, types.intp), generate
+
+
+def _store_across(
+    typing_context: Any, line: Any, index: Any, array: Any, place: Any, stride: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """Set ``line[index + i, :LANES]`` to vector i, at ``place + i * stride``; i < `LANES`, places without gaps."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        line, index, array, place, stride = arguments
+        sources = _along(context, builder, signature.args[2], array, place, stride)
+        targets = _across(context, builder, signature.args[0], line, index)
+        vectors = [builder.load(source, align=4) for source in sources]
+        for target, vector in zip(targets, _swap_axes(builder, vectors), strict=True):
+            builder.store(vector, target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(line, types.intp, array, types.intp, types.intp), generate
+
+
+def _every(typing_context: Any, array: Any, index: Any) -> tuple[Any, Callable[..., Any]]:
+    """Return ``array[index]`` of a flat, contiguous float32 array in every lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, index = arguments
+        data = context.make_array(signature.args[0])(context, builder, array).data
+        return _in_every_lane(builder, builder.load(builder.gep(data, [index])))
+
+    return lanes(array, types.intp), generate
+
+
+def _whole(typing_context: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
+    """Return the lanes' integer parts, rounded towards 0; below 2^31."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.sitofp(builder.fptosi(arguments[0], _INTEGERS), _VECTOR)
+
+    return lanes(value), generate
+
+
+def _store_whole(typing_context: Any, array: Any, index: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
+    """Set ``array[index : index + LANES]`` of a flat, contiguous int32 array to the lanes' integer parts."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, index, value = arguments
+        place = builder.gep(context.make_array(signature.args[0])(context, builder, array).data, [index])
+        whole = builder.fptosi(value, _INTEGERS)
+        builder.store(whole, builder.bitcast(place, _INTEGERS.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes), generate
+
+
+def _positive(typing_context: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
+    """Return the lanes with 0 for what lies below it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        zeros = ir.Constant(_VECTOR, [0.0] * LANES)
+        return builder.select(builder.fcmp_ordered(">", arguments[0], zeros), arguments[0], zeros)
+
+    return lanes(value), generate
+
+
 # numba ships no types for what calls of an intrinsic look like.
 load: Any = intrinsic(_load)
 store: Any = intrinsic(_store)
 load_line: Any = intrinsic(_load_line)
 store_line: Any = intrinsic(_store_line)
+load_across: Any = intrinsic(_load_across)
+store_across: Any = intrinsic(_store_across)
+every: Any = intrinsic(_every)
+whole: Any = intrinsic(_whole)
+store_whole: Any = intrinsic(_store_whole)
+positive: Any = intrinsic(_positive)
 
 
 class _SameForEveryLane(AbstractTemplate):
@@ -123,10 +246,7 @@ def _operator(function: Any, instruction: str) -> None:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         first, second = arguments
         if signature.args[1] == types.float32:
-            zero = ir.Constant(ir.IntType(32), 0)
-            single = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), second, zero)
-            every = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-            second = builder.shuffle_vector(single, ir.Constant(_VECTOR, ir.Undefined), every)
+            second = _in_every_lane(builder, second)
         return getattr(builder, instruction)(first, second, flags=("contract",))
 
     lower_builtin(function, lanes, lanes)(generate)
@@ -145,3 +265,26 @@ def aligned(size: int) -> FloatArray:
     start = -raw.ctypes.data % _BYTES
     array: FloatArray = raw[start : start + 4 * size].view(np.float32)
     return array
+
+
+class IdleArrays:
+    """Aligned arrays that outlive a call, so that the next one need not ask the system for memory again."""
+
+    def __init__(self) -> None:
+        self._idle: dict[int, list[FloatArray]] = {}
+
+    @contextmanager
+    def lent(self, size: int) -> Iterator[FloatArray]:
+        """Lend an array of some size to one user at a time; it is made when none is idle, and holds anything."""
+        idle = self._idle.setdefault(size, [])
+        try:
+            array = idle.pop()
+        except IndexError:
+            array = aligned(size)
+        yield array
+        idle.append(array)
+
+
+def batches(slices: int) -> list[slice]:
+    """Return the parts of a slab that are worked on at once, `LANES` slices each but the last."""
+    return [slice(start, start + LANES) for start in range(0, slices, LANES)]
