@@ -64,6 +64,14 @@ Preset = Annotated[
 Out = Annotated[Path, typer.Option(help="Folder of the run.")]
 Workers = Annotated[int, typer.Option(min=1, help="Worker processes; the results are the same for any number.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Root of every random number, instead of the specification's.")]
+ConditionName = Annotated[
+    str | None,
+    typer.Option("--condition", help="State of the electrode, e.g. 2000/100, instead of the specification's."),
+]
+HypothesisName = Annotated[
+    str | None,
+    typer.Option("--hypothesis", help="What brings it there, e.g. agglomeration, instead of the specification's."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")]
@@ -170,13 +178,23 @@ def _progress() -> Iterator["Progress"]:
         yield tell
 
 
-def _specification(path: Path | None, preset: str | None, seed: int | None) -> "Specification":
-    from npsi_twin.specification import load_specification, preset_specification
+def _specification(
+    path: Path | None,
+    preset: str | None,
+    seed: int | None,
+    condition: str | None = None,
+    hypothesis: str | None = None,
+) -> "Specification":
+    from npsi_twin.specification import load_specification, parse_values, preset_specification
 
     if path is not None and preset is not None:
         raise ParameterError(f"got both the specification {path} and --preset {preset}; give one of them.")
     specification = preset_specification(preset or "demo") if path is None else load_specification(path)
-    return specification if seed is None else specification.model_copy(update={"seed": seed})
+    changed: dict[str, Any] = {} if seed is None else {"seed": seed}
+    ageing = {"condition": condition, "hypothesis": hypothesis}
+    if given := {name: value for name, value in ageing.items() if value is not None}:
+        changed["ageing"] = parse_values(specification.ageing, given, "ageing")
+    return specification.model_copy(update=changed) if changed else specification
 
 
 def _print(result: dict[str, Any], as_json: bool, say: Callable[[dict[str, Any]], str]) -> None:
@@ -275,19 +293,21 @@ def run(
     preset: Preset = None,
     workers: Workers = 1,
     seed: Seed = None,
+    condition: ConditionName = None,
+    hypothesis: HypothesisName = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Walk the whole road: build, scan, reconstruct, segment, measure, compare, report.
 
-    Example: npsi-twin run --out runs/first
+    Example: npsi-twin run --preset demo --condition 2000/100 --hypothesis agglomeration --out runs/aged
     """
     from npsi_twin.twin import run_twin
 
     with _progress() as progress:
         result = run_twin(
-            _specification(spec, preset, seed),
+            _specification(spec, preset, seed, condition, hypothesis),
             out,
             workers=workers,
             resume=resume,
@@ -304,6 +324,8 @@ def build(
     preset: Preset = None,
     workers: Workers = 1,
     seed: Seed = None,
+    condition: ConditionName = None,
+    hypothesis: HypothesisName = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -314,9 +336,39 @@ def build(
     from npsi_twin.twin import build_run
 
     with _progress() as progress:
-        specification = _specification(spec, preset, seed)
+        specification = _specification(spec, preset, seed, condition, hypothesis)
         result = build_run(specification, out, workers=workers, overwrite=overwrite, progress=progress)
     _print(result, as_json, lambda _: f"Wrote {out / 'truth.h5'}. Next: npsi-twin scan {out}")
+
+
+@app.command()
+def states(
+    out: Annotated[Path, typer.Option(help="Folder for five figures and two tables.")] = Path("runs/states"),
+    hypothesis: Annotated[str, typer.Option(help="Ageing hypothesis, by name.")] = "agglomeration",
+    field_um: Annotated[float, typer.Option(help="Edge of the block that is pictured, um.")] = 12.0,
+    voxel_nm: Annotated[float, typer.Option(help="Edge of a voxel, nm.")] = 80.0,
+    loading_variation: Annotated[
+        float, typer.Option(help="Coefficient of variation of the layer between cells.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Root of every random number.")] = 2018,
+    as_json: Json = False,
+) -> None:
+    """Play the paper's seven states in the truth: pictures, sections, thickness, attenuation, capacity, targets.
+
+    Example: npsi-twin states --hypothesis agglomeration --out runs/states
+    """
+    from npsi_twin.seeds import Seeds
+    from npsi_twin.specification import parse_values
+    from npsi_twin.state_series import StateSeriesRecipe, play_states, write_states
+
+    block = {"specimen": {"shape": "block", "width_um": field_um, "length_um": field_um}}
+    given = {
+        "hypothesis": hypothesis, "electrode": block, "voxel_nm": voxel_nm, "loading_variation": loading_variation,
+    }  # fmt: skip
+    recipe = parse_values(StateSeriesRecipe(), given, "states")
+    with _progress() as progress:
+        written = write_states(play_states(recipe, seeds=Seeds(seed), progress=progress), out)
+    _print({"files": [str(path) for path in written]}, as_json, lambda _: f"Wrote {len(written)} files into {out}")
 
 
 def _only_for_files(folder: Path, **options: object) -> None:

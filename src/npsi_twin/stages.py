@@ -5,6 +5,7 @@ Truth side: `build` (truth.h5) and `scan` (scan.h5). Measurement side: `reconstr
 Heavy stages map a pure function of a slab of detector rows over an executor; every file is built whole and renamed.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from npsi_twin.cycling.ageing import age
 from npsi_twin.electrode.build import build_electrode
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.electrode.voxelise import voxelise
+from npsi_twin.errors import OutOfRangeWarning
 from npsi_twin.execution import Progress, RunFolder, map_slabs, slabs, threads, write_text_whole, written_whole
 from npsi_twin.morphology.measure import measure
 from npsi_twin.morphology.segmentation import segment
@@ -75,7 +77,25 @@ def make_electrode(specification: Specification) -> Electrode:
     seeds = Seeds(specification.seed)
     pristine = build_electrode(specification.electrode, seeds=seeds)
     ageing = specification.ageing
-    return age(pristine, ageing.how(), ageing.what(), seeds=seeds)
+    aged = age(pristine, ageing.how(), ageing.what(), seeds=seeds)
+    if aged.history is not None:
+        _tell_what_is_cut(aged)
+    return aged
+
+
+def _tell_what_is_cut(electrode: Electrode) -> None:
+    """Warn where the needle ends below the top of the grown layer."""
+    specimen, layer_um = electrode.specimen, electrode.layer.mean_nm / 1e3
+    end_um = specimen.needle_offset_height_um + specimen.width_um / 2 - specimen.foil_surface_height_um
+    if specimen.shape == "needle" and layer_um > end_um:
+        warnings.warn(
+            f"specimen: the layer has grown to {layer_um:.1f} um above the foil, and the needle of "
+            f"{specimen.width_um:g} um ends {end_um:.1f} um above it; what lies higher is cut off, so that thickness "
+            "and inventory are those of the needle. Lower specimen.foil_surface_height_um, or widen the needle and "
+            "the detector.",
+            OutOfRangeWarning,
+            stacklevel=3,
+        )
 
 
 def truth_grid(specification: Specification) -> VoxelGrid:

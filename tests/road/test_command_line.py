@@ -36,9 +36,24 @@ def test_every_command_has_an_example():
         "compare",
         "inspect",
         "export",
+        "states",
     ):
         assert name in out
         assert "Example" in call(name, "--help")[0]
+
+
+def test_condition_and_hypothesis_stand_in_for_the_specification_s(tmp_path):
+    _, err = call("run", "--preset", "tiny", "--condition", "2000/100", "--out", tmp_path / "a", code=2)
+    assert "no mechanism" in err
+    _, err = call("run", "--preset", "tiny", "--hypothesis", "aggregation", "--out", tmp_path / "a", code=2)
+    assert "ageing hypothesis: got 'aggregation'" in err
+    assert list(tmp_path.iterdir()) == []
+    call(
+        "build", "--preset", "tiny", "--condition", "1000/2nd-lithiation", "--hypothesis", "swelling",
+        "--out", tmp_path / "a",
+    )  # fmt: skip
+    kept = parse_specification((tmp_path / "a" / "specification.toml").read_text()).ageing
+    assert (kept.condition, kept.hypothesis) == ("1000/2nd-lithiation", "swelling")
 
 
 def test_init_writes_a_file_that_reads_back_and_never_overwrites(tmp_path):
