@@ -3,7 +3,8 @@
 Mechanisms that push the layer up call `stretched` (envelopes may grow with it) or `raised` (open space alone). Foil,
 width and length never change: all growth goes into the height. Particles move up in proportion, members of an
 agglomerate together, and are packed again; carbon and binder keep their volume; what opens between the particles
-without being filled is macropores, where a smooth field of its own lies below a level.
+without being filled is macropores, and carbon and binder hang in webs between them. Bodies that stand on the foil stay
+there, bodies that reach the top keep reaching it, and those between keep their share of the free height.
 """
 
 import math
@@ -22,8 +23,8 @@ from npsi_twin.electrode.waves import WaveField, smooth_waves
 from npsi_twin.errors import IncompatibleError, ParameterError
 from npsi_twin.seeds import Seeds
 
-#: Waves of the macropores' field.
-_WAVES = 64
+#: Waves of the macropores' field; share of the layer that a body as tall as the layer has to move in.
+_WAVES, _LEAST_FREE = 64, 0.1
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,7 @@ def stretched(electrode: Electrode, stretch: float, envelope_nm3: Floats, cleara
     particles = electrode.particles
     old, foil, centre_nm = electrode.layer, electrode.foil, particles.centre_nm.copy()
     layer = HeightMap(stretch * old.mean_nm, stretch * old.sd_nm, old.field, stretch * old.floor_nm)
-    # Members of an agglomerate move with its middle.
-    along, height, across = body_centres(electrode).T
-    centre_nm[:, 1] += (stretch - 1) * (height - foil.at(along, across))
+    centre_nm[:, 1] += _lifts(electrode, stretch, envelope_nm3)
     binder, macropores = electrode.carbon_binder, electrode.carbon_binder.macropores
     return replace(
         electrode,
@@ -139,23 +138,23 @@ def with_macropores(electrode: Electrode, pore_um: float, *, seeds: Seeds) -> El
         return electrode
     field = smooth_waves(seeds.stream("macropores"), _WAVES, 1e3 * pore_um)
     # The field's correlation exp(-(r/l)^2) has a mean square gradient of 6 / l^2.
-    closed = Macropores(field, -np.inf, math.sqrt(6) / (1e3 * pore_um))
+    closed = Macropores(field, np.inf, math.sqrt(6) / (1e3 * pore_um))
     return replace(electrode, carbon_binder=replace(binder, macropores=closed))
 
 
 def filled(electrode: Electrode, before: Fill) -> Electrode:
     """Spread carbon and binder over the room there is now; where macropores are, their domain keeps its volume."""
     binder, macropores = electrode.carbon_binder, electrode.carbon_binder.macropores
-    room = room_between_particles(_with_solid_room(electrode, replace(macropores, level=-np.inf)), even=True)
+    room = room_between_particles(_with_solid_room(electrode, replace(macropores, level=np.inf)), even=True)
     room_nm3 = room.volume_nm3
     if macropores.field.phases_rad.size:
         step = macropores.slope_per_nm * ROOM_CELL_NM
         wanted_nm3 = min(before.binder_room_per_silicon * room.silicon_nm3, float(room_nm3.sum()))
 
         def share(level: float) -> Floats:
-            return np.clip(0.5 + (room.macropore_field - level) / step, 0, 1)
+            return np.clip(0.5 + (level - np.abs(room.macropore_field)) / step, 0, 1)
 
-        level = float(brentq(lambda at: float((share(at) * room_nm3).sum()) - wanted_nm3, -30 - step, 30 + step))
+        level = float(brentq(lambda at: float((share(at) * room_nm3).sum()) - wanted_nm3, -step, 30 + step))
         room_nm3 = room_nm3 * share(level)
         binder = replace(binder, macropores=replace(macropores, level=level))
     solids_nm3 = before.solids_per_silicon * room.silicon_nm3
@@ -176,6 +175,23 @@ def body_centres(electrode: Electrode) -> Floats:
     weight = np.bincount(ids, particles.envelope_nm3, ids.size)
     sums = [np.bincount(ids, particles.envelope_nm3 * axis, ids.size) for axis in particles.centre_nm.T]
     return np.stack([total[ids] / weight[ids] for total in sums], axis=1)
+
+
+def _lifts(electrode: Electrode, stretch: float, envelope_nm3: Floats) -> Floats:
+    """Return how far each particle moves up, (particles,), nm; members of an agglomerate move together."""
+    particles, ids = electrode.particles, electrode.states.agglomerate
+    grown = np.cbrt(envelope_nm3 / particles.envelope_nm3)
+    along, _, across = body_centres(electrode).T
+    ground, height = electrode.foil.at(along, across), electrode.layer.at(along, across)
+    bottom, top = np.full(ids.size, np.inf), np.full(ids.size, -np.inf)
+    np.minimum.at(bottom, ids, particles.centre_nm[:, 1] + particles.lower_nm[:, 1])
+    np.maximum.at(top, ids, particles.centre_nm[:, 1] + particles.upper_nm[:, 1])
+    clear, tall = np.maximum(bottom[ids] - ground, 0.0), (top - bottom)[ids]
+    # The free height grows with the layer, less what the body itself has grown by; it grows about its middle.
+    free = np.maximum(height - tall, _LEAST_FREE * height)
+    free_now = np.maximum(stretch * height - grown * tall, _LEAST_FREE * height)
+    share = np.minimum(clear / free, 1.0)
+    return np.asarray(share * free_now - clear + (grown - 1) * tall / 2)
 
 
 def _with_solid_room(electrode: Electrode, macropores: Macropores | None = None) -> Electrode:

@@ -5,7 +5,7 @@ silicon (`npsi_twin.materials.alloy`), phi its pristine solid fraction and a the
 
     envelope    J_env = (1 - a) J + a max(1, phi J)           a = 0: pores grow too;  a = 1: pores give way first
     solid       phi J / J_env                                  1: the pores are closed
-    thickness   T / T0 = 1 + f (<J_env> - 1)                   f: envelopes' share of the specimen's layer
+    thickness   T / T0 = 1 + f (<J_env> - 1)                   f: envelopes' share of the pristine layer
 
 Every pore network stays the same random field in the coordinates of its growing particle, and its level moves until
 the integrated silicon is J times what it was. The layer is thin and held by the foil, so all growth goes into its
@@ -126,7 +126,7 @@ class Swelling(Recipe):
         before = fill_of(electrode)
 
         def thickness(growth: Floats | float) -> float:
-            return 1 + before.envelope_share * (float(np.average(growth, weights=particles.envelope_nm3)) - 1)
+            return 1 + electrode.envelope_fraction * (float(np.average(growth, weights=particles.envelope_nm3)) - 1)
 
         first = thickness(most)
         stretch = self._remembered(first, thickness(envelope))
@@ -145,7 +145,7 @@ class Swelling(Recipe):
         history = replace(
             history,
             thickness_ratio=history.thickness_ratio * heights,
-            packing_fraction=before.envelope_share * envelopes / heights,
+            packing_fraction=electrode.envelope_fraction * envelopes / heights,
         )
         return filled(replace(grown, pores=pores, history=history), before)
 

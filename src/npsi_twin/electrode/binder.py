@@ -75,14 +75,16 @@ class SlurryRecipe(Recipe):
 
 @dataclass(frozen=True)
 class Macropores:
-    """Open space between the particles, where a smooth field lies below a level.
+    """Open space between the particles, where a smooth field lies further from zero than a level.
+
+    What is left round the field's zeros are webs, and they hang together however thin they get.
 
     Attributes
     ----------
     field
         Unit-variance field; without waves there are no macropores.
     level
-        Open where the field is below.
+        Open where the field's magnitude is above.
     slope_per_nm
         Root mean square gradient of the field, 1/nm.
     """
@@ -94,7 +96,7 @@ class Macropores:
 
 def no_macropores() -> Macropores:
     """Return the macropores of a layer that has none."""
-    return Macropores(WaveField(np.empty((0, 3)), np.empty(0)), -np.inf, 1.0)
+    return Macropores(WaveField(np.empty((0, 3)), np.empty(0)), np.inf, 1.0)
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ def build_electrode(recipe: ElectrodeRecipe, *, seeds: Seeds) -> Electrode:
         bismuth=build_bismuth(recipe.bismuth, particles, pores, seeds=seeds),
         carbon_binder=CarbonBinder(field, 0.0, 1.0, 0.0, 1.0, recipe.slurry.carbon_share),
         states=pristine_states(particles.count),
+        envelope_fraction=recipe.powder.envelope_fraction,
         made_by=MadeBy("build_electrode", recipe.digest(), seeds.root),
     )
     room = room_between_particles(scene)

@@ -306,7 +306,7 @@ def _compose_slice(
 def _open_macropores(
     scene: SceneArrays, axes: GridAxes, z: int, y: int, tables: tuple[Singles, Singles], domain: Floats
 ) -> None:
-    """Take the macropores' shares out of a row of the domain; a voxel's share is a ramp over the pores' wall."""
+    """Take the macropores' shares out of a row of the domain; a voxel's share is a ramp over a web's wall."""
     waves = scene.macropore_phases.size
     if waves == 0:
         return
@@ -315,7 +315,7 @@ def _open_macropores(
     sum_waves(c, s, tables[0], tables[1], 0, domain.size, field)
     step = scene.macropore_slope_per_nm * axes.voxel
     for x in range(domain.size):
-        domain[x] *= _ramp((field[x] - scene.macropore_level) / step)
+        domain[x] *= _ramp((scene.macropore_level - abs(field[x])) / step)
 
 
 @njit(cache=True)

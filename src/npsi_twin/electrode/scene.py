@@ -39,6 +39,8 @@ class Electrode:
         Solids and macropores between the particles.
     states
         What cycling wrote on the particles.
+    envelope_fraction
+        Volume of all pristine envelopes over that of the pristine layer, in the whole of what was built.
     made_by
         Provenance.
     islands
@@ -56,6 +58,7 @@ class Electrode:
     bismuth: BismuthBeads
     carbon_binder: CarbonBinder
     states: ParticleStates
+    envelope_fraction: float
     made_by: MadeBy
     islands: Islands | None = None
     history: History | None = None
