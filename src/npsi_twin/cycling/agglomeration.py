@@ -49,7 +49,7 @@ class Agglomeration(Recipe):
 
     mechanism: Literal["agglomeration"] = "agglomeration"
     contact_fraction: float = parameter(
-        0.71, "phi_c: envelopes' share of the layer from which on particles touch",
+        0.715, "phi_c: envelopes' share of the layer from which on particles touch",
         source="assumed: between random loose and dense packing of faceted grains", ge=0.5, le=0.8,
     )  # fmt: skip
     weld_cycles: float = parameter(
@@ -62,7 +62,7 @@ class Agglomeration(Recipe):
         0.6, "share of a member's pores that close", source="assumed: 1 is a dense body", ge=0, le=1
     )
     arching: float = parameter(
-        4.2, "rise of the layer's height over the probability of contact in the first lithiation",
+        4.7, "rise of the layer's height over the probability of contact in the first lithiation",
         source="assumed: no published value", ge=0, le=20,
     )  # fmt: skip
     collapse_cycles: float = parameter(

@@ -11,10 +11,11 @@ the dense alloy (c = 1). Its interface of energy Gamma, a smooth random field, t
     dD/dN = (1/N_1) (G / Gamma)^n b^m,   b = min(1/a, Q_p/Q_c),
 
 so that a body holds N_1 cycles where G = Gamma, and what is left, the attached share a, carries the charge of what is
-lost until it is full. The height of loose particles is that of the layer they hang in, that of an agglomerate its own,
-from the cycle on in which it welded. From D = 1/2 on a body stands off the foil; at D = 1 it is lost and takes no more
-part. In the scene whole islands go, the most tired first, until the lost silicon is the law's: their particles are
-declared lost, cracks open round them.
+lost until it is full. That share is the cell's: the mean over all interface energies, since a field of some micrometres
+holds but a few of the bodies that decide how long a cell lives. The height of loose particles is that of the layer they
+hang in, that of an agglomerate its own, from the cycle on in which it welded. From D = 1/2 on a body stands off the
+foil; at D = 1 it is lost and takes no more part. In the scene whole islands go by the interface energies drawn for it,
+so that a field may lose more or less than the cell: their particles are declared lost, cracks open round them.
 
 A porous film of 2 um releases 0.9 J/m2, one of 16 um 7, a dense agglomerate of 3 um 30: the paper's claim in numbers.
 Bodies do not hold on to their neighbours, and nothing leaves an island in part.
@@ -27,11 +28,11 @@ V. A. Sethuraman et al., J. Power Sources 195 (2010) 5062 (flow stress);
 L. J. Gibson, M. F. Ashby, "Cellular Solids", Cambridge (1997), chapter 5 (foams).
 """
 
-import math
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from scipy.special import ndtr
 
 from npsi_twin.cycling.capacity import bare_silicon_nm3, begun
 from npsi_twin.cycling.layer import body_centres
@@ -100,7 +101,7 @@ class Delamination(Recipe):
         ge=1, le=6,
     )  # fmt: skip
     hold_cycles: float = parameter(
-        3500.0, "N_1: cycles that an interface holds where G = Gamma", unit="cycles",
+        2100.0, "N_1: cycles that an interface holds where G = Gamma", unit="cycles",
         source="inferred: life of 435 cycles at 2000 mAh/g", ge=1, le=1e6,
     )  # fmt: skip
     feedback_exponent: float = parameter(
@@ -132,10 +133,11 @@ class Delamination(Recipe):
                 "once."
             )
         electrode, history = begun(electrode, condition)
-        damage, attached = self._tire(electrode, history, condition.cycle, seeds)
+        worn, attached = self._tire(electrode, history, condition.cycle)
+        damage = worn * self._weakness(electrode, seeds)
         ids, silicon = electrode.states.agglomerate, bare_silicon_nm3(electrode)
         body = np.bincount(ids, silicon * damage, ids.size) / np.maximum(np.bincount(ids, silicon, ids.size), 1e-300)
-        lost = self._lost_bodies(body, ids, silicon, 1 - attached[condition.cycle - 1])[ids]
+        lost = body[ids] >= 1
         tired = np.clip((body[ids] - _LOOSE) / (1 - _LOOSE), 0, 1)
         gap_nm = np.where(lost, 0.0, 1e3 * self.gap_um * tired)
         centre = electrode.particles.centre_nm.copy()
@@ -150,45 +152,59 @@ class Delamination(Recipe):
             history=replace(history, active_fraction=history.active_fraction * attached),
         )
 
-    def _tire(self, electrode: Electrode, history: History, cycle: int, seeds: Seeds) -> tuple[Floats, Floats]:
-        """Return every particle's damage after ``cycle`` (particles,), and the attached share of silicon (cycles,)."""
-        silicon, states, particles = bare_silicon_nm3(electrode), electrode.states, electrode.particles
+    def _weakness(self, electrode: Electrode, seeds: Seeds) -> Floats:
+        """Return how much faster than on the mean interface each particle's body tires, (particles,)."""
         along, _, across = body_centres(electrode).T
         field = smooth_waves(seeds.stream(self.name), _WAVES, 1e3 * self.correlation_length_um, axes=(0, 2))
         unit = field.at(np.stack([along, np.zeros_like(along), across], axis=1))
-        interface = self.interface_energy_j_per_m2 * np.exp(self.interface_spread * unit - self.interface_spread**2 / 2)
-        height_um = electrode.layer.at(along, across) / 1e3 / history.thickness_ratio[cycle - 1]
-        own_um = np.minimum(_own_height_um(electrode), electrode.layer.at(along, across) / 1e3)
+        return np.asarray(
+            np.exp(-self.fatigue_exponent * (self.interface_spread * unit - self.interface_spread**2 / 2))
+        )
+
+    def _survival(self, worn: Floats) -> Floats:
+        """Return the probability that a body is attached, over all interface energies, from its damage on the mean one.
+
+        Examples
+        --------
+        >>> Delamination(interface_spread=0.0)._survival(np.array([0.9, 1.0]))
+        array([1., 0.])
+        """
+        width = self.fatigue_exponent * self.interface_spread
+        if width == 0:
+            return np.asarray((worn < 1).astype(float))
+        with np.errstate(divide="ignore"):
+            return np.asarray(ndtr(-np.log(worn) / width - self.interface_spread / 2))
+
+    def _tire(self, electrode: Electrode, history: History, cycle: int) -> tuple[Floats, Floats]:
+        """Return damage on the mean interface after ``cycle`` (particles,), and the cell's attached share (cycles,)."""
+        silicon, states, particles = bare_silicon_nm3(electrode), electrode.states, electrode.particles
+        along, _, across = body_centres(electrode).T
+        tall_um = electrode.layer.at(along, across) / 1e3
         lithium = alloy.lithium_per_silicon(min(history.cut_off_mah_per_g, history.full_capacity_mah_per_g))
         never = ~np.isfinite(states.weld_cycle)
-        solid = [
-            np.where(never, electrode.pores.solid_fraction, kind)
-            for kind in (states.loose_solid_fraction, states.welded_solid_fraction)
-        ]
+        kinds = (
+            (tall_um / history.thickness_ratio[cycle - 1], states.loose_solid_fraction),
+            (np.minimum(_own_height_um(electrode), tall_um), states.welded_solid_fraction),
+        )
         loose, welded = (
-            (energy_release_rate_j_per_m2(tall, share, lithium) / interface) ** self.fatigue_exponent
-            for tall, share in zip((height_um, own_um), solid, strict=True)
+            (
+                energy_release_rate_j_per_m2(height_um, np.where(never, electrode.pores.solid_fraction, solid), lithium)
+                / self.interface_energy_j_per_m2
+            )
+            ** self.fatigue_exponent
+            for height_um, solid in kinds
         )
         most = history.full_capacity_mah_per_g / history.cut_off_mah_per_g
-        damage, attached, then = np.zeros(particles.count), np.ones(history.cycles.size), np.zeros(particles.count)
+        worn, attached, then = np.zeros(particles.count), np.ones(history.cycles.size), np.zeros(particles.count)
+        left = 1.0
         for n in history.cycles:
-            left = float(silicon[damage < 1].sum() / silicon.sum())
             taller = history.thickness_ratio[n - 1] ** self.fatigue_exponent
             burden = min(1 / max(left, _LEAST_ACTIVE), most) ** self.feedback_exponent
-            damage = damage + np.where(n >= states.weld_cycle, welded, loose * taller) * (burden / self.hold_cycles)
-            attached[n - 1] = silicon[damage < 1].sum() / silicon.sum()
+            worn = worn + np.where(n >= states.weld_cycle, welded, loose * taller) * (burden / self.hold_cycles)
+            left = attached[n - 1] = float((silicon * self._survival(worn)).sum() / silicon.sum())
             if n == cycle:
-                then = damage
-        return np.minimum(then, 1.0), attached
-
-    def _lost_bodies(self, damage: Floats, ids: np.ndarray, silicon: Floats, lost_share: float) -> np.ndarray:
-        """Say which bodies are lost (particles,), the most tired first, until the lost share of silicon is reached."""
-        body = np.bincount(ids, silicon, ids.size)
-        order = np.argsort(-damage, kind="stable")
-        middle = (np.cumsum(body[order]) - body[order] / 2) / body.sum()
-        lost = np.zeros(ids.size, bool)
-        lost[order] = (middle <= lost_share) & (body[order] > 0) & (math.fabs(lost_share) > 0)
-        return lost
+                then = worn
+        return then, attached
 
 
 def _own_height_um(electrode: Electrode) -> Floats:
