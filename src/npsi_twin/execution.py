@@ -43,6 +43,11 @@ class ExecutionRecipe(Recipe):
         ge=1,
         le=4096,
     )
+    keep_transmission: bool = parameter(
+        False,
+        "whether the scan's truth keeps the noise-free transmission, which is twice as large as the counts",
+        source="assumed: counts are what a beamline has",
+    )
 
 
 class Progress(Protocol):

@@ -33,11 +33,12 @@ from npsi_twin.seeds import Seeds
 from npsi_twin.specification import PRESETS, parse_values, preset_specification, to_toml
 from npsi_twin.storage.own_object import Footprint, OwnObject, open_object
 from npsi_twin.storage.volumes import create_volumes, write_slab
-from npsi_twin.txm.microscope import MicroscopeRecipe, aps_32_id_c_2018, simulation_grid, stage_truth
+from npsi_twin.txm.microscope import MicroscopeRecipe, simulation_grid, stage_truth
+from npsi_twin.txm.presets import PRESETS as INSTRUMENTS
+from npsi_twin.txm.presets import microscope_preset
 from npsi_twin.volumes import VoxelGrid
 
 MICROSCOPE = "microscope.toml"
-_INSTRUMENTS = {"aps-32-id-c-2018": aps_32_id_c_2018}
 
 
 def microscope_from(words: str) -> MicroscopeRecipe:
@@ -46,7 +47,7 @@ def microscope_from(words: str) -> MicroscopeRecipe:
     Parameters
     ----------
     words
-        Name of an instrument (``aps-32-id-c-2018``) or of a specification shipped by name, whose microscope is taken;
+        Name of an instrument (`npsi_twin.txm.presets`) or of a specification shipped by name, whose microscope is taken;
         or a TOML file with a table ``[microscope]``.
 
     Raises
@@ -59,15 +60,15 @@ def microscope_from(words: str) -> MicroscopeRecipe:
     >>> microscope_from("demo").detector.columns
     400
     """
-    if words in _INSTRUMENTS:
-        return _INSTRUMENTS[words]()
+    if words in INSTRUMENTS:
+        return microscope_preset(words).recipe
     if words in PRESETS:
         return preset_specification(words).microscope
     path = Path(words)
     if not path.is_file():
         raise ParameterError(
             f"--microscope: {words!r} is neither a file nor a microscope that is shipped: "
-            f"{', '.join((*_INSTRUMENTS, *PRESETS))}. Write one with `npsi-twin init` and keep its [microscope]."
+            f"{', '.join((*INSTRUMENTS, *PRESETS))}. Write one with `npsi-twin init` and keep its [microscope]."
         )
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -144,7 +145,7 @@ def scan_object(
         "labels_per_um": {str(label): value for label, value in found.labels},
         "unit_per_um": found.per_um,
         "microscope": microscope.digest(),
-        "slab_rows": execution.slab_rows,
+        "execution": execution.digest(),
         "seed": seed,
         "format": scan_format,
         "version": version("npsi-twin"),
@@ -159,7 +160,7 @@ def scan_object(
             microscope,
             Seeds(seed),
             sample=path.stem,
-            slab_rows=execution.slab_rows,
+            execution=execution,
             workers=workers,
             progress=progress,
             scan_format=scan_format,

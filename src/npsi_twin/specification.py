@@ -23,7 +23,8 @@ from npsi_twin.morphology.measure import MeasurementRecipe
 from npsi_twin.morphology.segmentation import SegmentationRecipe
 from npsi_twin.recipes import Described, Recipe, describe, parameter
 from npsi_twin.reconstruction.route import ReconstructionRecipe
-from npsi_twin.txm.microscope import MicroscopeRecipe, aps_32_id_c_2018, simulation_grid
+from npsi_twin.txm.microscope import MicroscopeRecipe, simulation_grid
+from npsi_twin.txm.presets import aps_32_id_c_2018
 
 Part = TypeVar("Part", bound=Recipe)
 

@@ -8,13 +8,15 @@ Heavy stages map a pure function of a slab of detector rows over an executor; ev
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
+from contextlib import AbstractContextManager
+from dataclasses import asdict, fields
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import scipy.fft
+from h5py import File
 from numpy.typing import NDArray
 
 from npsi_twin.comparison.agreement import compare
@@ -24,7 +26,16 @@ from npsi_twin.electrode.build import build_electrode
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.electrode.voxelise import voxelise
 from npsi_twin.errors import OutOfRangeWarning
-from npsi_twin.execution import Progress, RunFolder, map_slabs, slabs, threads, write_text_whole, written_whole
+from npsi_twin.execution import (
+    ExecutionRecipe,
+    Progress,
+    RunFolder,
+    map_slabs,
+    slabs,
+    threads,
+    write_text_whole,
+    written_whole,
+)
 from npsi_twin.morphology.measure import measure
 from npsi_twin.morphology.segmentation import segment
 from npsi_twin.projectors.choice import ProjectorName
@@ -34,6 +45,7 @@ from npsi_twin.specification import Specification
 from npsi_twin.storage.dataexchange import create_scan, write_rows
 from npsi_twin.storage.measurements import comparison_json, measurements_csv, read_measurements, write_measurements
 from npsi_twin.storage.nexus import create_nxtomo, write_nxtomo_rows
+from npsi_twin.storage.scan_truth import RowArray, create_scan_truth, write_truth_rows
 from npsi_twin.storage.scanfile import ScanFile
 from npsi_twin.storage.volumes import create_volumes, read_volume, write_slab, write_volume
 from npsi_twin.txm.contrast import contrast
@@ -46,9 +58,11 @@ from npsi_twin.txm.microscope import (
     simulation_rows,
     stage_truth,
 )
+from npsi_twin.txm.truth import scan_truth
 from npsi_twin.volumes import FloatArray, Volume, VoxelGrid
 
 TRUTH, SCAN, RECONSTRUCTION, SEGMENTATION = "truth.h5", "scan.h5", "reconstruction.h5", "segmentation.h5"
+SCAN_TRUTH = "scan_truth.h5"
 MEASUREMENTS, MEASURED_MAPS, COMPARISON = "measurements.csv", "measurements.h5", "comparison.json"
 
 #: Attenuation in 1/um of some rows of a grid, (row, y, x): what stands in the beam.
@@ -176,8 +190,7 @@ def _exposed_rows(
             attenuation_per_um, microscope, seeds=seeds, projector=projector, threads=threads()
         )
         del attenuation_per_um  # more than a gigabyte at full width, which the exposure must not find beside itself
-    with scipy.fft.set_workers(threads()):
-        return expose(line_integrals, microscope, rows, seeds=seeds, projector=taken)
+    return expose(line_integrals, microscope, rows, seeds=seeds, projector=taken, threads=threads())
 
 
 def scan(
@@ -196,7 +209,7 @@ def scan(
         specification.microscope,
         Seeds(specification.seed),
         sample=specification.name,
-        slab_rows=specification.execution.slab_rows,
+        execution=specification.execution,
         workers=workers,
         progress=progress,
         scan_format=scan_format,
@@ -210,17 +223,22 @@ def scan_attenuation(
     seeds: Seeds,
     *,
     sample: str,
-    slab_rows: int,
+    execution: ExecutionRecipe,
     workers: int,
     progress: Progress,
     scan_format: ScanFormat = "dataexchange",
 ) -> None:
-    """Scan whatever stands in the beam, slab by slab."""
-    tasks = slabs(microscope.detector.rows, slab_rows)
+    """Scan whatever stands in the beam, slab by slab, and write beside it what a scan file does not tell."""
+    tasks = slabs(microscope.detector.rows, execution.slab_rows)
     create, write = (create_scan, write_rows) if scan_format == "dataexchange" else (create_nxtomo, write_nxtomo_rows)
     expose = partial(_exposed_rows, attenuation, microscope, seeds, "auto")
     results = map_slabs(expose, tasks, workers=workers, stage="scan", progress=progress)
-    with run.stage("scan", SCAN) as facts, written_whole(run.path / SCAN) as path:
+    with (
+        run.stage("scan", SCAN, SCAN_TRUTH) as facts,
+        written_whole(run.path / SCAN) as path,
+        written_whole(run.path / SCAN_TRUTH) as truth_path,
+        _created_truth(truth_path, microscope, seeds, keep_transmission=execution.keep_transmission) as truth,
+    ):
         exposure = next(results)
         facts["projector"] = exposure.made_by.backend
         first = exposure.scan
@@ -235,9 +253,24 @@ def scan_attenuation(
             facts=_instrument(microscope),
             flat_views=first.flat_views,
         ) as file:
-            write(file, first)
-            for exposure in results:
+            for exposure in chain((exposure,), results):
                 write(file, exposure.scan)
+                if execution.keep_transmission:
+                    write_truth_rows(truth, exposure.scan.first_row, {"transmission": exposure.transmission})
+
+
+def _created_truth(
+    path: Path, microscope: MicroscopeRecipe, seeds: Seeds, *, keep_transmission: bool
+) -> AbstractContextManager[File]:
+    """Create the scan's truth with all but the noise-free transmission, which comes slab by slab."""
+    rows = microscope.detector.rows
+    truth = scan_truth(microscope, range(rows), seeds=seeds)
+    named = {field.name: getattr(truth, field.name) for field in fields(truth)}
+    whole = {name: value for name, value in named.items() if isinstance(value, np.ndarray | float | int)}
+    shape = (microscope.stage.views, rows, microscope.detector.columns)
+    by_row = {"transmission": RowArray(shape, 1, np.float32)} if keep_transmission else {}
+    facts = {"recipe_digest": truth.made_by.recipe_digest, "root_seed": seeds.root}
+    return create_scan_truth(path, whole=whole, by_row=by_row, told=set(truth.told), facts=facts)
 
 
 def _reconstructed_rows(scan_file: ScanFile, recipe: ReconstructionRecipe, plan: Plan, rows: range) -> Reconstruction:

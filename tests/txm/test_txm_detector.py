@@ -6,14 +6,12 @@ from pydantic import ValidationError
 
 from npsi_twin.errors import IncompatibleError
 from npsi_twin.seeds import Seeds
-from npsi_twin.txm.detector import (
-    DetectorRecipe,
-    count_variance,
-    pixel_row,
-    record_darks,
-    record_flats,
-    record_projections,
-)
+from npsi_twin.txm.beam import steady_light
+from npsi_twin.txm.detector import DetectorRecipe
+from npsi_twin.txm.pixels import pixel_pattern
+from npsi_twin.txm.recording import count_variance, record_darks
+from npsi_twin.txm.recording import record_flats as record_all_flats
+from npsi_twin.txm.recording import record_projections as record_lit
 
 #: Nothing fixed in the pattern, so that all pixels of a row are draws of one distribution.
 EVEN = {
@@ -33,6 +31,22 @@ CAMERAS = {
 
 def lit(rows, detector):
     return np.ones((rows, detector.columns))
+
+
+def record_projections(transmission, illumination, detector, rows, *, seeds, threads=None):
+    """In light that does not change."""
+    light = steady_light(illumination, len(transmission))
+    return record_lit(transmission, light, detector, rows, seeds=seeds, threads=threads)
+
+
+def record_flats(illumination, detector, rows, *, seeds):
+    """Before the views only, in light that does not change."""
+    light = steady_light(illumination, detector.flat_frames)
+    return record_all_flats(light, steady_light(illumination, 0), detector, rows, seeds=seeds)
+
+
+def pixel_row(detector, row, *, seeds):
+    return pixel_pattern(detector, range(row, row + 1), seeds=seeds)
 
 
 @pytest.mark.parametrize("camera", CAMERAS)
@@ -111,9 +125,9 @@ def test_fixed_pattern_cancels_and_drift_stays():
 
 def test_off_means_off():
     pixels = pixel_row(DetectorRecipe(**EVEN), 3, seeds=Seeds(1))
-    assert np.array_equal(pixels.response, np.ones(400))
-    assert np.array_equal(pixels.drifted_response, np.ones(400))
-    assert np.array_equal(pixels.dark_electrons, np.full(400, 8.0))
+    assert np.array_equal(pixels.response, np.ones((1, 400)))
+    assert np.array_equal(pixels.drifted_response, np.ones((1, 400)))
+    assert np.array_equal(pixels.dark_electrons, np.full((1, 400), 8.0))
     steady = pixel_row(DetectorRecipe(gain_drift_spread=0.0), 3, seeds=Seeds(1))
     assert np.array_equal(steady.response, steady.drifted_response)
     # Without hot pixels their charge changes no bit.
@@ -127,7 +141,7 @@ def test_off_means_off():
 def test_dead_and_hot_pixels():
     detector = DetectorRecipe(columns=20_000, dead_pixel_fraction=0.01, hot_pixel_fraction=0.02)
     pixels = pixel_row(detector, 0, seeds=Seeds(4))
-    dead, hot = pixels.response == 0, pixels.dark_electrons > 100
+    dead, hot = pixels.response[0] == 0, pixels.dark_electrons[0] > 100
     # Binomial: 200 +- 14 and 400 +- 20.
     assert abs(dead.sum() - 200) < 4.5 * 14
     assert abs(hot.sum() - 400) < 4.5 * 20

@@ -24,7 +24,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from npsi_twin.cycling.agglomeration import Agglomeration
 from npsi_twin.cycling.blocked_diffusion import BlockedDiffusion
-from npsi_twin.cycling.capacity import FULL_CAPACITY_MAH_PER_G, ContactLoss, DepthFatigue, new_history
+from npsi_twin.cycling.capacity import FULL_CAPACITY_MAH_PER_G, ContactLoss, DepthFatigue, with_history
 from npsi_twin.cycling.delamination import Delamination
 from npsi_twin.cycling.lithiation import Lithiation
 from npsi_twin.cycling.macropores import Macropores
@@ -317,7 +317,7 @@ def age(electrode: Electrode, hypothesis: AgeingHypothesis, condition: Condition
         )
     charged = 1.0
     for _ in range(2):
-        begun = replace(electrode, history=new_history(condition, hypothesis.full_capacity_mah_per_g, charged))
+        begun = with_history(electrode, condition, hypothesis.full_capacity_mah_per_g, charged)
         aged = reduce(
             lambda scene, mechanism: mechanism.act(scene, condition, seeds=seeds), hypothesis.mechanisms, begun
         )

@@ -18,7 +18,7 @@ S. S. Manson, NACA Report 1170 (1954) (fatigue: life falls with a power of the a
 """
 
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -42,17 +42,25 @@ def begun(electrode: Electrode, condition: Condition) -> tuple[Electrode, Histor
     A new history covers the condition's cycle and at least `HORIZON_CYCLES`, all silicon active, the layer as it was.
     """
     if electrode.history is None:
-        history = new_history(condition, FULL_CAPACITY_MAH_PER_G)
-        return replace(electrode, history=history), history
-    return electrode, electrode.history
+        electrode = with_history(electrode, condition, FULL_CAPACITY_MAH_PER_G)
+    return electrode, cast(History, electrode.history)
 
 
-def new_history(condition: Condition, full_capacity_mah_per_g: float, charged_fraction: float = 1.0) -> History:
-    """Return the history of a cell to which nothing has happened yet."""
+def with_history(
+    electrode: Electrode, condition: Condition, full_capacity_mah_per_g: float, charged_fraction: float = 1.0
+) -> Electrode:
+    """Return the scene of a cell to which nothing has happened yet, with its empty history."""
     ones = np.ones(max(condition.cycle, HORIZON_CYCLES))
-    return History(
-        condition.capacity_mah_per_g, full_capacity_mah_per_g, ones, np.zeros(ones.size), ones.copy(), charged_fraction
+    history = History(
+        cut_off_mah_per_g=condition.capacity_mah_per_g,
+        full_capacity_mah_per_g=full_capacity_mah_per_g,
+        thickness_ratio=ones,
+        packing_fraction=np.zeros(ones.size),
+        active_fraction=ones.copy(),
+        pristine_height_nm=electrode.layer.mean_nm,
+        charged_fraction=charged_fraction,
     )
+    return replace(electrode, history=history)
 
 
 def bare_silicon_nm3(electrode: Electrode) -> Floats:

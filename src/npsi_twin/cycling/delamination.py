@@ -180,10 +180,11 @@ class Delamination(Recipe):
         silicon, states, particles = bare_silicon_nm3(electrode), electrode.states, electrode.particles
         along, _, across = body_centres(electrode).T
         tall_um = electrode.layer.at(along, across) / 1e3
+        pristine_um = tall_um * history.pristine_height_nm / electrode.layer.mean_nm
         lithium = alloy.lithium_per_silicon(min(history.cut_off_mah_per_g, history.full_capacity_mah_per_g))
         never = ~np.isfinite(states.weld_cycle)
         kinds = (
-            (tall_um / history.thickness_ratio[cycle - 1], states.loose_solid_fraction),
+            (pristine_um, states.loose_solid_fraction),
             (np.minimum(_own_height_um(electrode), tall_um), states.welded_solid_fraction),
         )
         loose, welded = (

@@ -5,7 +5,7 @@ particles apart and the space stays open; breathing ratchets the loose ones furt
 
     T -> T [1 + first_rise (<J_first> - 1)] [1 + l cycle_rise (1 - exp(-(N - 1) / N_v))],
 
-with J_first the silicon's largest volume ratio and l the share of silicon that has welded to nothing by then: welded
+with J_first the silicon's volume ratio in the first lithiation and l the share of silicon that has welded to nothing by then: welded
 particles move together. Nothing fills the space, so that attenuation falls as 1 / T. Neither rise has a published
 value; Zhao 2018 gives the thickness after 500 cycles that they must explain.
 
@@ -73,7 +73,7 @@ class Macropores(Recipe):
         """Return the scene with a taller layer; the input stays untouched."""
         electrode, history = begun(electrode, condition)
         silicon = bare_silicon_nm3(electrode)
-        first = float(np.average(alloy.volume_ratios(electrode.states.most_lithium_per_silicon), weights=silicon))
+        first = alloy.volume_ratio(alloy.lithium_per_silicon(condition.first_lithiation_mah_per_g))
         order = np.argsort(electrode.states.weld_cycle)
         welded = np.concatenate([[0.0], np.cumsum(silicon[order]) / silicon.sum()])
         loose = 1 - welded[np.searchsorted(electrode.states.weld_cycle[order], history.cycles, side="right")]

@@ -135,13 +135,13 @@ class Swelling(Recipe):
         porosity = np.maximum(1 - solid * ratio / envelope, 0.0)
         pores = swollen_pore_networks(electrode.pores, grown.particles, np.cbrt(envelope), porosity)
 
-        # What every cycle sees at the end of its charge, were all silicon active.
-        charge = alloy.volume_ratios(np.full(solid.size, alloy.lithium_per_silicon(history.cut_off_mah_per_g)))
-        charged = self.envelope_ratio(charge, solid)
-        heights = np.where(history.cycles == 1, first, self._remembered(first, thickness(charged)))
-        envelopes = np.where(
-            history.cycles == 1, *(np.average(g, weights=particles.envelope_nm3) for g in (most, charged))
-        )
+        # What every cycle sees at the end of its charge, were all silicon active and charged alike.
+        each = [condition.first_lithiation_mah_per_g, history.cut_off_mah_per_g]
+        nominal = [self.envelope_ratio(_even(min(q, history.full_capacity_mah_per_g), solid), solid) for q in each]
+        opened, charged = (thickness(growth) for growth in nominal)
+        is_first = history.cycles == 1
+        heights = np.where(is_first, opened, self._remembered(opened, charged))
+        envelopes = np.where(is_first, *(np.average(growth, weights=particles.envelope_nm3) for growth in nominal))
         history = replace(
             history,
             thickness_ratio=history.thickness_ratio * heights,
@@ -165,3 +165,8 @@ def _check(electrode: Electrode) -> None:
             f"swelling: {len(electrode.bismuth.places_nm)} bismuth beads lie in the pores; how they make way for "
             "growing ligaments is not part of this version. Build with bismuth.envelope_fraction = 0."
         )
+
+
+def _even(capacity_mah_per_g: float, like: Floats) -> Floats:
+    """Return the silicon's volume ratio at a capacity, the same for all particles, (particles,)."""
+    return alloy.volume_ratios(np.full(like.size, alloy.lithium_per_silicon(capacity_mah_per_g)))

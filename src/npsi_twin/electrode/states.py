@@ -9,6 +9,7 @@
   agglomerate are an island, which may stand off the foil, be torn from its neighbours, or be gone.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -166,6 +167,8 @@ class History:
         Volume of all envelopes over that of the layer, at the end of charge.
     active_fraction
         Silicon that is attached and in contact over all silicon.
+    pristine_height_nm
+        Mean height of the layer before the first cycle, nm.
     charged_fraction
         Share of the silicon among which the charge of the present cycle is divided.
     """
@@ -175,6 +178,7 @@ class History:
     thickness_ratio: Floats
     packing_fraction: Floats
     active_fraction: Floats
+    pristine_height_nm: float = math.nan
     charged_fraction: float = 1.0
 
     def __post_init__(self) -> None:

@@ -1,47 +1,67 @@
-"""The camera: mean transmission -> counts, with every noise that a scintillator, a lens and a CMOS sensor add.
+"""The camera as a recipe: scintillator, lens, sensor, its faults and its exposure.
 
-Takes transmission (view, row, column) of some detector rows -> gives uint16 counts of projections, flats and darks. A
-detector pixel is ``binning`` x ``binning`` camera pixels whose conversions are summed after digitisation, so full well,
-offset and full scale are binning^2 times, and read noise ``binning`` times, those of one camera pixel. The model, in
-order:
+A detector pixel is ``binning`` x ``binning`` camera pixels whose conversions are summed after digitisation, so full
+well, offset and full scale are binning^2 times, and read noise ``binning`` times, those of one camera pixel. What a
+camera makes of light is in `npsi_twin.txm.recording`, its fixed pattern in `npsi_twin.txm.pixels`.
 
-    photons N ~ Poisson(n I T),    electrons E ~ Poisson(g r N + D),
-    counts = round(K min(E, full well) + offset + read noise),
+Electrons per absorbed photon are the product of the light path's parts,
 
-clipped to the camera's range; n photons in the open beam, I the illumination, r the pixel's response, D dark electrons,
-g electrons per absorbed X-ray photon, K camera units per electron. With the signal's mean m above the offset and the
-dark,
+    g = light yield x energy x (1 - cos b) / 2 x lens x quantum efficiency,    sin b = NA / n,
 
-    variance = K (1 + g) m + K^2 D + binning^2 (read noise^2 + 1/12)    (camera units squared).
-
-The rounding of the single camera pixels of a bin is drawn as normal noise of variance (binning^2 - 1) / 12, only the
-last rounding being real. The 1/12 holds where the noise s before rounding is not small: the error falls as exp(-2 pi^2
-s^2), below 1e-5 units from a signal of about 5 units a camera pixel upwards.
-
-Random streams are named by the detector row, not by the view: the slab of rows is the unit of work, so whoever records
-row 17 draws the same numbers in every slab, thread and worker.
+the cone b that the lens takes out of the scintillator of refractive index n. With g well below 1 the electrons, not the
+photons, carry most of the noise.
 
 References
 ----------
-H. H. Barrett and W. Swindell, "Radiological Imaging", Academic Press (1981) (cascaded Poisson processes).
-EMVA Standard 1288, release 4.0 (2021), section 2 (camera model, photon transfer curve).
+A. Koch et al., J. Opt. Soc. Am. A 15 (1998) 1940-1951, doi:10.1364/JOSAA.15.001940 (scintillator and lens).
+EMVA Standard 1288, release 4.0 (2021), section 2 (camera model).
 """
 
-from dataclasses import dataclass
+import math
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import model_validator
 
-from npsi_twin.errors import IncompatibleError, ParameterError
+from npsi_twin.errors import ParameterError
 from npsi_twin.recipes import Recipe, parameter
-from npsi_twin.seeds import Seeds
-from npsi_twin.volumes import FloatArray
-
-Counts = NDArray[np.uint16]
 
 _IMX250 = "inferred: Sony IMX250 camera of 32-ID-C, figure from the sensor's EMVA data as remembered"
+
+
+class ScintillatorRecipe(Recipe):
+    """The way from an absorbed X-ray photon to electrons."""
+
+    light_yield_per_kev: float = parameter(
+        0.0,
+        "visible photons for each keV; 0 takes detector.electrons_per_photon as it is given",
+        unit="1/keV",
+        source="assumed: off; LuAG:Ce gives 25",
+        ge=0,
+        le=200,
+    )
+    refractive_index: float = parameter(
+        1.84, "refractive index of the scintillator", source="inferred: LuAG", ge=1, le=4
+    )
+    numerical_aperture: float = parameter(
+        0.21, "numerical aperture of the lens", source="stated: 5x Mitutoyo Plan Apo HR (32-ID's documents)", gt=0, lt=1
+    )
+    lens_transmission: float = parameter(0.8, "light that lens and mirror let through", source="assumed", gt=0, le=1)
+    quantum_efficiency: float = parameter(
+        0.6, "electrons of the sensor for each visible photon", source=_IMX250, gt=0, le=1
+    )
+
+    def electrons_per_photon(self, energy_kev: float) -> float:
+        """Return the electrons of an absorbed X-ray photon.
+
+        Examples
+        --------
+        >>> round(ScintillatorRecipe(light_yield_per_kev=25.0).electrons_per_photon(8.0), 3)
+        0.314
+        """
+        cone = (1 - math.sqrt(1 - (self.numerical_aperture / self.refractive_index) ** 2)) / 2
+        light = self.light_yield_per_kev * energy_kev * cone
+        return light * self.lens_transmission * self.quantum_efficiency
 
 
 class DetectorRecipe(Recipe):
@@ -101,6 +121,9 @@ class DetectorRecipe(Recipe):
         gt=0,
         le=1000,
     )
+    scintillator: ScintillatorRecipe = parameter(
+        ScintillatorRecipe(), "the light path that electrons_per_photon follows from, where it is given"
+    )
     camera_units_per_electron: float = parameter(
         0.1,
         "gain of the camera",
@@ -157,12 +180,47 @@ class DetectorRecipe(Recipe):
         ge=0,
         le=1e8,
     )
+    drifting_pixel_fraction: float = parameter(
+        0.0, "share of detector pixels whose response drifts during the scan", source="assumed: none", ge=0, le=0.5
+    )
+    drifting_pixel_change: float = parameter(
+        0.05,
+        "change of a drifting pixel's response from the first view to the last, upwards or downwards, relative",
+        source="assumed",
+        ge=0,
+        le=0.9,
+    )
+    zinger_fraction: float = parameter(
+        0.0,
+        "share of pixels of projections and flats that a zinger hits, a stray particle in the sensor",
+        source="assumed: none; 1e-5 to 1e-4 are seen",
+        ge=0,
+        le=0.01,
+    )
+    zinger_electrons: float = parameter(
+        5000.0, "mean charge of a zinger, exponentially distributed", unit="electrons", source="assumed", ge=0, le=1e8
+    )
     flat_frames: int = parameter(
-        20, "frames taken with the beam on and the sample out", source="stated (10 to 20, TomoBank)", ge=1, le=1000
+        20,
+        "frames taken with the beam on and the sample out, before the first view and at every stop between views",
+        source="stated (10 to 20, TomoBank)",
+        ge=1,
+        le=1000,
+    )
+    flat_sets_between: int = parameter(
+        0, "stops between views at which flats are taken, evenly spread", source="assumed: none", ge=0, le=1000
+    )
+    flat_frames_after: int = parameter(
+        0, "flats taken after the last view", source="assumed: none; 32-ID may take as many as before", ge=0, le=1000
     )
     dark_frames: int = parameter(
         20, "frames taken with the beam off", source="assumed: as many as flats", ge=1, le=1000
     )
+
+    @property
+    def flats_in_all(self) -> int:
+        """Flats of the whole scan."""
+        return self.flat_frames * (1 + self.flat_sets_between) + self.flat_frames_after
 
     @property
     def pixel_nm(self) -> float:
@@ -173,6 +231,19 @@ class DetectorRecipe(Recipe):
     def full_scale_units(self) -> int:
         """Largest count of a detector pixel."""
         return int(self.binning**2 * (2**self.bit_depth - 1))
+
+    def at_energy(self, energy_kev: float) -> "DetectorRecipe":
+        """Return the camera with the electrons per photon that its scintillator's light path gives, where it has one.
+
+        Examples
+        --------
+        >>> camera = DetectorRecipe(scintillator=ScintillatorRecipe(light_yield_per_kev=25.0))
+        >>> round(camera.at_energy(8.0).electrons_per_photon, 2)
+        0.31
+        """
+        if self.scintillator.light_yield_per_kev == 0:
+            return self
+        return self.model_copy(update={"electrons_per_photon": self.scintillator.electrons_per_photon(energy_kev)})
 
     @model_validator(mode="after")
     def _open_beam_fits(self) -> Self:
@@ -197,195 +268,3 @@ class DetectorRecipe(Recipe):
                 f"{self.full_scale_units}; scan files hold 16 bits (65535). Lower bit_depth or binning."
             )
         return self
-
-
-@dataclass(frozen=True)
-class PixelRow:
-    """The fixed pattern of one detector row.
-
-    Attributes
-    ----------
-    response
-        Relative response of every pixel, 0 where dead, (columns,).
-    drifted_response
-        The same when the projections are taken, after the flats, (columns,).
-    dark_electrons
-        Mean dark signal in one exposure in electrons, (columns,).
-    """
-
-    response: NDArray[np.float64]
-    drifted_response: NDArray[np.float64]
-    dark_electrons: NDArray[np.float64]
-
-
-def pixel_row(detector: DetectorRecipe, row: int, *, seeds: Seeds) -> PixelRow:
-    """Return the fixed pattern of a detector row, the same in every frame of a scan.
-
-    Parameters
-    ----------
-    detector
-        The recipe.
-    row
-        Detector row in the whole scan.
-    seeds
-        Root of the random numbers; one stream a row for each of response, drift, dead and hot pixels.
-
-    Examples
-    --------
-    >>> pixels = pixel_row(DetectorRecipe(dead_pixel_fraction=0.0), 7, seeds=Seeds(1))
-    >>> bool(abs(pixels.response.std() - 0.01) < 0.002)  # 400 draws: 0.01 +- 0.01 / sqrt(800)
-    True
-    """
-    n = detector.columns
-    response = 1 + detector.photo_response_spread * seeds.stream("photo-response", row).standard_normal(n)
-    drift = 1 + detector.gain_drift_spread * seeds.stream("gain-drift", row).standard_normal(n)
-    alive = seeds.stream("dead-pixels", row).random(n) >= detector.dead_pixel_fraction
-    hot = seeds.stream("hot-pixels", row).random(n) < detector.hot_pixel_fraction
-    response = np.maximum(response, 0.0) * alive
-    dark = np.where(hot, detector.hot_pixel_electrons, 0.0) + detector.binning**2 * detector.dark_electrons
-    return PixelRow(response, response * np.maximum(drift, 0.0), dark)
-
-
-def record_projections(
-    transmission: FloatArray,
-    illumination: NDArray[np.float64],
-    detector: DetectorRecipe,
-    rows: range,
-    *,
-    seeds: Seeds,
-) -> Counts:
-    """Record projections of some detector rows.
-
-    Parameters
-    ----------
-    transmission
-        Mean transmission in every pixel, (view, row, column), not negative.
-    illumination
-        Relative illumination of the same rows, (row, column).
-    detector
-        The recipe.
-    rows
-        Detector rows in the whole scan that the arrays hold.
-    seeds
-        Root of the random numbers; stream ``("photons", row)``.
-
-    Returns
-    -------
-    Counts
-        uint16 (view, row, column), camera units.
-
-    Raises
-    ------
-    IncompatibleError
-        If the shapes do not fit.
-
-    Examples
-    --------
-    >>> camera = DetectorRecipe(rows=1, columns=100)
-    >>> open_beam = np.ones((50, 1, 100), np.float32)
-    >>> counts = record_projections(open_beam, np.ones((1, 100)), camera, range(1), seeds=Seeds(3))
-    >>> bool(abs(np.median(counts) - (800 + 0.8 + 32)) < 3)  # K flat_electrons + K dark + offset
-    True
-    """
-    views = transmission.shape[0]
-    if transmission.shape != (views, len(rows), detector.columns) or illumination.shape != transmission.shape[1:]:
-        raise IncompatibleError(
-            f"record_projections: transmission is {transmission.shape} and illumination {illumination.shape}; "
-            f"(view, row, column) with {len(rows)} rows and {detector.columns} columns are needed."
-        )
-    counts = np.empty(transmission.shape, np.uint16)
-    for i, row in enumerate(rows):
-        pixels = pixel_row(detector, row, seeds=seeds)
-        seen = transmission[:, i] * illumination[i]
-        rng = seeds.stream("photons", row)
-        counts[:, i] = _expose(seen, pixels.drifted_response, pixels.dark_electrons, detector, rng)
-    return counts
-
-
-def record_flats(illumination: NDArray[np.float64], detector: DetectorRecipe, rows: range, *, seeds: Seeds) -> Counts:
-    """Record flats (beam on, sample out) of some detector rows, from stream ``("flat-photons", row)``.
-
-    Parameters are those of `record_projections`; the result is uint16 (frame, row, column).
-
-    Examples
-    --------
-    >>> record_flats(np.ones((2, 400)), DetectorRecipe(), range(4, 6), seeds=Seeds(3)).shape
-    (20, 2, 400)
-    """
-    counts = np.empty((detector.flat_frames, len(rows), detector.columns), np.uint16)
-    for i, row in enumerate(rows):
-        pixels = pixel_row(detector, row, seeds=seeds)
-        seen = np.broadcast_to(illumination[i], (detector.flat_frames, detector.columns))
-        rng = seeds.stream("flat-photons", row)
-        counts[:, i] = _expose(seen, pixels.response, pixels.dark_electrons, detector, rng)
-    return counts
-
-
-def record_darks(detector: DetectorRecipe, rows: range, *, seeds: Seeds) -> Counts:
-    """Record darks (beam off) of some detector rows, from stream ``("dark", row)``.
-
-    Parameters are those of `record_projections`; the result is uint16 (frame, row, column).
-
-    Examples
-    --------
-    >>> darks = record_darks(DetectorRecipe(), range(2), seeds=Seeds(3))
-    >>> darks.shape, int(np.median(darks))  # offset 4 x 8 and 0.8 units of dark signal
-    ((20, 2, 400), 33)
-    """
-    counts = np.empty((detector.dark_frames, len(rows), detector.columns), np.uint16)
-    for i, row in enumerate(rows):
-        pixels = pixel_row(detector, row, seeds=seeds)
-        unlit = np.zeros((detector.dark_frames, detector.columns))
-        counts[:, i] = _expose(unlit, pixels.response, pixels.dark_electrons, detector, seeds.stream("dark", row))
-    return counts
-
-
-def count_variance(signal_units: NDArray[np.float64], detector: DetectorRecipe) -> NDArray[np.float64]:
-    """Return the variance of counts in one pixel from frame to frame.
-
-    Parameters
-    ----------
-    signal_units
-        Mean signal above the dark level, camera units, any shape.
-    detector
-        The recipe.
-
-    Returns
-    -------
-    numpy.ndarray
-        K (1 + g) signal + K^2 D + binning^2 (read noise^2 + 1/12), camera units squared.
-
-    Notes
-    -----
-    For a pixel of average response that is neither hot nor saturated, and for signals from about 5 units a camera
-    pixel.
-
-    Examples
-    --------
-    >>> camera = DetectorRecipe(binning=1, dark_electrons=0.0)
-    >>> float(count_variance(np.array(100.0), camera).round(3))  # 0.1 x 1.31 x 100 + 0.23^2 + 1/12
-    13.236
-    """
-    gain, camera_pixels = detector.camera_units_per_electron, detector.binning**2
-    shot = gain * (1 + detector.electrons_per_photon) * np.asarray(signal_units, np.float64)
-    read = (gain * detector.read_noise_electrons) ** 2
-    return np.asarray(shot + camera_pixels * (gain**2 * detector.dark_electrons + read + 1 / 12), np.float64)
-
-
-def _expose(
-    seen: NDArray[np.floating],
-    response: NDArray[np.float64],
-    dark_electrons: NDArray[np.float64],
-    detector: DetectorRecipe,
-    rng: np.random.Generator,
-) -> Counts:
-    """Turn relative intensity (frame, column) of one row into counts."""
-    camera_pixels, gain = detector.binning**2, detector.camera_units_per_electron
-    yields = detector.electrons_per_photon * response
-    photons = rng.poisson(seen * (detector.flat_electrons / detector.electrons_per_photon))
-    # Poisson of a sum of means is the sum of Poisson draws: signal and dark electrons in one.
-    electrons = rng.poisson(photons * yields + dark_electrons)
-    charge = np.minimum(electrons, camera_pixels * detector.full_well_electrons)
-    read = camera_pixels * (gain * detector.read_noise_electrons) ** 2 + (camera_pixels - 1) / 12
-    level = gain * charge + camera_pixels * detector.offset_units + np.sqrt(read) * rng.standard_normal(seen.shape)
-    return np.asarray(np.clip(np.rint(level), 0, detector.full_scale_units), np.uint16)

@@ -3,30 +3,38 @@
 Takes ``attenuation_per_um`` on the fine grid of `simulation_grid` -> gives an `Exposure`: a `Scan` without any hidden
 knowledge, and the noise-free transmission beside it. The model is
 
-    counts = camera( illumination x pixel( PSF * exp(-line integrals along the true views) ) ),
+    counts = camera( light x pixel( PSF * exp(-line integrals along the true views) ) ),
 
-projection before blur, exponential before blur, run-out sideways exactly in the projection and along the axis in the
-blur. It holds while the sample is thinner than the depth of field, and where the fine grid resolves what the optics
-pass (`OutOfRangeWarning` otherwise). The work is split into slabs of detector rows; a slab needs `simulation_rows` of
-the fine grid, its halo included. To spare the halo a second projection, `project` and `expose` do `acquire`'s halves.
+projection before blur, exponential before blur, motion sideways exactly in the projection and along the axis in the
+blur; a view of a fly scan is the mean transmission of several projections. It holds while the sample is thinner than
+the depth of field, and where the fine grid resolves what the optics pass (`OutOfRangeWarning` otherwise). The work is
+split into slabs of detector rows; a slab needs `simulation_rows` of the fine grid, its halo included. To spare the halo
+a second projection, `project` and `expose` do `acquire`'s halves. `npsi_twin.txm.truth` keeps what a scan does not
+tell.
 """
 
 from dataclasses import dataclass
-from typing import Self
-from warnings import warn
+from functools import lru_cache
+from typing import NamedTuple, Self
 
 import numpy as np
 from pydantic import model_validator
 
-from npsi_twin.errors import IncompatibleError, OutOfRangeWarning, ParameterError
+from npsi_twin.errors import IncompatibleError, ParameterError
 from npsi_twin.projectors.choice import ProjectorName, choose_projector
+from npsi_twin.projectors.contract import accepted_threads
 from npsi_twin.recipes import MadeBy, Recipe, parameter
 from npsi_twin.scan import ParallelBeam, Scan
 from npsi_twin.seeds import Seeds
-from npsi_twin.txm.beam import BeamRecipe, illuminate
-from npsi_twin.txm.detector import DetectorRecipe, record_darks, record_flats, record_projections
-from npsi_twin.txm.optics import OpticsRecipe, depth_of_field_um, form_image
+from npsi_twin.txm.beam import BeamRecipe, illuminate, light_of, schedule, stray_light
+from npsi_twin.txm.counting import Light
+from npsi_twin.txm.detector import DetectorRecipe
+from npsi_twin.txm.objective import OpticsRecipe
+from npsi_twin.txm.optics import Placement, form_image
+from npsi_twin.txm.recording import record_darks, record_flats, record_projections
 from npsi_twin.txm.stage import StageRecipe, StageTruth, move
+from npsi_twin.txm.surroundings import SurroundingsRecipe, pedestal
+from npsi_twin.txm.validity import check_slab, warn_if_saturated, warn_out_of_range
 from npsi_twin.volumes import FloatArray, VoxelGrid
 
 
@@ -36,16 +44,17 @@ class MicroscopeRecipe(Recipe):
     energy_kev: float = parameter(
         8.0, "photon energy", unit="keV", source="stated: 7.11 to 8 keV (Zhao et al. 2018)", ge=4, le=30
     )
-    optics: OpticsRecipe = parameter(OpticsRecipe(), "the objective")
+    optics: OpticsRecipe = parameter(OpticsRecipe(), "condenser, zone plate and phase ring")
     beam: BeamRecipe = parameter(BeamRecipe(), "the illumination")
     detector: DetectorRecipe = parameter(DetectorRecipe(), "the camera")
     stage: StageRecipe = parameter(StageRecipe(), "the rotation stage")
+    surroundings: SurroundingsRecipe = parameter(SurroundingsRecipe(), "what stands round the sample")
     supersampling: int = parameter(
         2, "fine voxels along a detector pixel's edge", source="assumed: fine grid resolves the zone plate", ge=1, le=8
     )
     halo_rows: int = parameter(
         12,
-        "detector rows simulated on either side of a slab for blur and run-out",
+        "detector rows simulated on either side of a slab for blur and motion along the axis",
         unit="detector pixels",
         source="inferred: 0.6 um hold 98 % of the zone plate's line spread",
         ge=0,
@@ -53,6 +62,15 @@ class MicroscopeRecipe(Recipe):
     )
     allow_truncation: bool = parameter(
         False, "whether the sample may reach out of the field of view", source="assumed: the needle fits"
+    )
+
+    overhang_px: int = parameter(
+        0,
+        "detector pixels that the simulated slices reach beyond the field on every side",
+        unit="detector pixels",
+        source="assumed: the needle fits",
+        ge=0,
+        le=4096,
     )
 
     @model_validator(mode="after")
@@ -95,44 +113,6 @@ class Exposure:
         object.__setattr__(self, "transmission", frozen)
 
 
-def aps_32_id_c_2018(energy_kev: float = 8.0) -> MicroscopeRecipe:
-    """Return the instrument of Zhao et al. 2018: full frame, unbinned, 1201 views over 180 degrees.
-
-    Parameters
-    ----------
-    energy_kev
-        Photon energy in keV; pixel and electrons per photon are proportional to it (25.4 nm and 0.31 at 8 keV).
-
-    Returns
-    -------
-    MicroscopeRecipe
-        2048 rows and 2448 columns of 25.4 nm at 8 keV.
-
-    References
-    ----------
-    C. Zhao et al., Nano Energy 52 (2018) 381-390, section 2.4.
-
-    Examples
-    --------
-    >>> microscope = aps_32_id_c_2018()
-    >>> microscope.stage.views, round(microscope.detector.columns * microscope.detector.pixel_nm / 1000)
-    (1201, 62)
-    """
-    return MicroscopeRecipe(
-        energy_kev=energy_kev,
-        detector=DetectorRecipe(
-            rows=2048,
-            columns=2448,
-            camera_pixel_nm=25.4 * energy_kev / 8,
-            binning=1,
-            flat_electrons=4000.0,
-            electrons_per_photon=0.31 * energy_kev / 8,
-        ),
-        stage=StageRecipe(views=1201, axis_offset_px=13.2),
-        halo_rows=16,
-    )
-
-
 def stage_truth(microscope: MicroscopeRecipe, *, seeds: Seeds) -> StageTruth:
     """Return what the stage really did: angles, shifts and rotation axis, in detector pixels.
 
@@ -153,7 +133,7 @@ def simulation_grid(microscope: MicroscopeRecipe) -> VoxelGrid:
     VoxelGrid(shape=(368, 800, 800), voxel_nm=25.4)
     """
     n, detector = microscope.supersampling, microscope.detector
-    width = detector.columns * n
+    width = (detector.columns + 2 * microscope.overhang_px) * n
     return VoxelGrid(((detector.rows + 2 * microscope.halo_rows) * n, width, width), detector.pixel_nm / n)
 
 
@@ -207,15 +187,36 @@ def project(
     IncompatibleError
         If the slab has the wrong width, or the sample reaches out of the field and that is not allowed.
     """
-    _check_slab(attenuation_per_um, microscope)
-    truth = stage_truth(microscope, seeds=seeds)
-    beam = _beam(microscope, truth).refined(microscope.supersampling)
+    check_slab(
+        attenuation_per_um,
+        simulation_grid(microscope).shape[1],
+        microscope.supersampling,
+        None if microscope.allow_truncation else microscope.field_radius_px,
+        microscope.detector.pixel_nm,
+    )
+    beam = _turning_beam(microscope, seeds=seeds)
     chosen = choose_projector(projector, beam, attenuation_per_um.shape[-1], threads=threads)
-    return chosen.forward(attenuation_per_um), chosen.name
+    line_integrals = chosen.forward(attenuation_per_um)
+    surroundings = _pedestal(microscope, seeds=seeds)
+    if surroundings is not None:
+        line_integrals += surroundings
+    if microscope.stage.fly_scan_fraction:
+        rows, _, columns = line_integrals.shape
+        turning = line_integrals.reshape(rows, microscope.stage.views, -1, columns)
+        with np.errstate(under="ignore"):  # an opaque ray transmits 0
+            seen = np.exp(-turning).mean(axis=2, dtype=np.float32)
+        line_integrals = -np.log(np.maximum(seen, np.finfo(np.float32).tiny))
+    return line_integrals, chosen.name
 
 
 def expose(
-    line_integrals: FloatArray, microscope: MicroscopeRecipe, rows: range, *, seeds: Seeds, projector: str
+    line_integrals: FloatArray,
+    microscope: MicroscopeRecipe,
+    rows: range,
+    *,
+    seeds: Seeds,
+    projector: str,
+    threads: int | None = None,
 ) -> Exposure:
     """Image and record the line integrals of some detector rows.
 
@@ -231,6 +232,8 @@ def expose(
         Root of the random numbers.
     projector
         Name of the projector that made the line integrals, for the record.
+    threads
+        Threads to use; all when None. They change no bit.
 
     Returns
     -------
@@ -244,7 +247,7 @@ def expose(
     ParameterError
         If the halo is too small.
     """
-    detector = microscope.detector
+    detector = microscope.detector.at_energy(microscope.energy_kev)
     fine = simulation_rows(microscope, rows)
     needed = (len(fine), microscope.stage.views, detector.columns * microscope.supersampling)
     if line_integrals.shape != needed:
@@ -252,32 +255,72 @@ def expose(
             f"expose: line integrals are {line_integrals.shape}; detector rows {rows.start} to {rows.stop - 1} need "
             f"{needed} (fine row with halo, view, fine column). Give those of `simulation_rows`."
         )
-    _warn_out_of_range(microscope)
+    field_um = 2 * microscope.field_radius_px * detector.pixel_nm / 1000
+    warn_out_of_range(
+        microscope.optics, microscope.energy_kev, field_um, detector.pixel_nm / microscope.supersampling, line_integrals
+    )
     truth = stage_truth(microscope, seeds=seeds)
-    with np.errstate(under="ignore"):  # an opaque ray transmits 0
-        fine_transmission = np.negative(line_integrals, dtype=np.float32)
-        np.exp(fine_transmission, out=fine_transmission)
-        transmission = form_image(
-            fine_transmission,
-            microscope.optics,
-            pixel_nm=detector.pixel_nm,
-            blur_fwhm_nm=detector.blur_fwhm_px * detector.camera_pixel_nm,
-            supersampling=microscope.supersampling,
-            halo_rows=microscope.halo_rows,
-            row_shift_px=truth.row_shift_px,
-        )
-    np.maximum(transmission, 0, out=transmission)  # rounding of the Fourier transform in the deepest shadow
-    lit = illuminate(microscope.beam, (detector.rows, detector.columns), detector.pixel_nm)[rows.start : rows.stop]
+    transmission = form_image(
+        line_integrals,
+        microscope.optics,
+        energy_kev=microscope.energy_kev,
+        pixel_nm=detector.pixel_nm,
+        blur_fwhm_nm=detector.blur_fwhm_px * detector.camera_pixel_nm,
+        supersampling=microscope.supersampling,
+        halo_rows=microscope.halo_rows,
+        placement=Placement(
+            truth.row_shift_px,
+            truth.axis_tilt_rad,
+            rows.start - (detector.rows - 1) / 2,
+            truth.rotation_axis_px,
+        ),
+        threads=accepted_threads("expose", threads),
+    )
+    transmission[truth.blocked] = 0
+    light = scan_light(microscope, rows, seeds=seeds)
+    projections = record_projections(transmission, light.views, detector, rows, seeds=seeds, threads=threads)
+    warn_if_saturated(projections, detector, rows, seeds=seeds)
     scan = Scan(
-        projections=record_projections(transmission, lit, detector, rows, seeds=seeds),
-        flats=record_flats(lit, detector, rows, seeds=seeds),
-        darks=record_darks(detector, rows, seeds=seeds),
-        beam=ParallelBeam(truth.angles_rad, detector.columns, detector.pixel_nm),
+        projections=projections,
+        flats=record_flats(light.flats, light.later_flats, detector, rows, seeds=seeds, threads=threads),
+        darks=record_darks(detector, rows, seeds=seeds, threads=threads),
+        beam=ParallelBeam(truth.told_angles_rad, detector.columns, detector.pixel_nm),
         energy_kev=microscope.energy_kev,
         first_row=rows.start,
         notes={"instrument": "virtual TXM (npsi-twin)"},
     )
     return Exposure(scan, transmission, MadeBy("acquire", microscope.digest(), seeds.root, projector))
+
+
+class ScanLight(NamedTuple):
+    """The light of a whole scan on some detector rows: views, flats before them, and flats between and after them."""
+
+    views: Light
+    flats: Light
+    later_flats: Light
+
+
+def scan_light(microscope: MicroscopeRecipe, rows: range, *, seeds: Seeds) -> ScanLight:
+    """Return the light on some detector rows in every frame of a scan.
+
+    Examples
+    --------
+    >>> light = scan_light(MicroscopeRecipe(), range(2), seeds=Seeds(1))
+    >>> light.views.intensity.size, light.flats.intensity.size, light.later_flats.intensity.size
+    (1201, 20, 0)
+    """
+    detector, optics, beam = microscope.detector, microscope.optics, microscope.beam
+    shape, pixel_nm, here = (detector.rows, detector.columns), detector.pixel_nm, slice(rows.start, rows.stop)
+    smooth = illuminate(beam, shape, pixel_nm)[here].astype(np.float32)
+    stray = stray_light(optics.stray_fraction, optics.stray_fwhm_um, shape, pixel_nm)[here].astype(np.float32)
+    frames = schedule(
+        microscope.stage.views, detector.flat_frames, detector.flat_sets_between, detector.flat_frames_after
+    )
+    views, flats, later = (
+        light_of(beam, part, frames.progress(part), smooth, stray, rows, shape, pixel_nm, seeds=seeds)
+        for part in (frames.views, frames.before, frames.later)
+    )
+    return ScanLight(views, flats, later)
 
 
 def acquire(
@@ -318,7 +361,8 @@ def acquire(
     Warns
     -----
     OutOfRangeWarning
-        If the field is deeper than the depth of field, or the fine grid too coarse for the optics.
+        If the field is deeper than the depth of field, the fine grid too coarse for the optics, the phase too strong
+        for a Zernike ring's linear transfer, or more than a thousandth of the pixels saturated.
 
     Notes
     -----
@@ -343,62 +387,20 @@ def acquire(
     return expose(line_integrals, microscope, rows, seeds=seeds, projector=taken)
 
 
-def _beam(microscope: MicroscopeRecipe, truth: StageTruth) -> ParallelBeam:
-    """Return the geometry as it really was."""
-    detector = microscope.detector
-    return ParallelBeam(
-        truth.angles_rad, detector.columns, detector.pixel_nm, truth.rotation_axis_px, truth.column_shift_px
-    )
+def _turning_beam(microscope: MicroscopeRecipe, *, seeds: Seeds) -> ParallelBeam:
+    """Return the geometry as it really was, with fine columns; a view of a fly scan is several, one after the other."""
+    detector, stage, truth = microscope.detector, microscope.stage, stage_truth(microscope, seeds=seeds)
+    angles, shift = truth.angles_rad, truth.column_shift_px
+    if stage.fly_scan_fraction:
+        n = stage.fly_scan_samples
+        gaps = stage.views - 1 if stage.include_last else stage.views
+        exposed = stage.fly_scan_fraction * np.deg2rad(stage.angle_range_deg) / max(gaps, 1)
+        angles = (angles[:, None] + exposed * ((np.arange(n) + 0.5) / n - 0.5)).ravel()
+        shift = np.repeat(shift, n)
+    beam = ParallelBeam(angles, detector.columns, detector.pixel_nm, truth.rotation_axis_px, shift)
+    return beam.refined(microscope.supersampling)
 
 
-def _check_slab(attenuation_per_um: FloatArray, microscope: MicroscopeRecipe) -> None:
-    """Refuse a slab of the wrong width, impossible values, and a sample that leaves the field."""
-    n = microscope.supersampling
-    width = microscope.detector.columns * n
-    if attenuation_per_um.shape[1:] != (width, width):
-        raise IncompatibleError(
-            f"project: slices are {attenuation_per_um.shape[1:]}; ({width}, {width}) are needed, the detector's "
-            f"{microscope.detector.columns} columns cut into {n}. Voxelise on `simulation_grid`."
-        )
-    lowest, highest = attenuation_per_um.min(axis=0), attenuation_per_um.max(axis=0)
-    if not (np.all(lowest >= 0) and np.all(np.isfinite(highest))):
-        raise ParameterError(
-            f"attenuation_per_um: values reach from {lowest.min()} to {highest.max()} per um; finite values from 0 "
-            "are needed, matter does not amplify X-rays. Check the composition's fractions."
-        )
-    if microscope.allow_truncation:
-        return
-    place = np.arange(width) - (width - 1) / 2
-    radius = np.hypot(place[:, None], place[None, :])[highest > 0].max(initial=0.0) / n
-    if radius > microscope.field_radius_px:
-        pixel_um = microscope.detector.pixel_nm / 1000
-        raise IncompatibleError(
-            f"acquire: the sample reaches {radius * pixel_um:.2f} um from the rotation axis; the field holds "
-            f"{microscope.field_radius_px * pixel_um:.2f} um in every view ({microscope.detector.columns} columns, "
-            f"axis {microscope.stage.axis_offset_px:+.1f} px off the middle). What leaves the field falsifies the "
-            "reconstruction. Use a thinner needle or more columns, or set microscope.allow_truncation."
-        )
-
-
-def _warn_out_of_range(microscope: MicroscopeRecipe) -> None:
-    """Warn where projection through a sharp sample, or the fine sampling, no longer holds."""
-    width_nm = microscope.optics.outer_zone_width_nm
-    if width_nm == 0:
-        return
-    depth_um = depth_of_field_um(width_nm, microscope.energy_kev)
-    field_um = 2 * microscope.field_radius_px * microscope.detector.pixel_nm / 1000
-    if field_um > depth_um:
-        warn(
-            f"microscope: the depth of field 4 d^2 / lambda is {depth_um:.1f} um, the field {field_um:.1f} um; a "
-            "sample that fills it is out of focus at its rim, which the projection model leaves out.",
-            OutOfRangeWarning,
-            stacklevel=3,
-        )
-    pitch_nm = microscope.detector.pixel_nm / microscope.supersampling
-    if 2 * pitch_nm > width_nm:
-        warn(
-            f"microscope.supersampling: fine samples of {pitch_nm:.1f} nm carry periods from {2 * pitch_nm:.1f} nm, "
-            f"the zone plate passes periods from {width_nm:.1f} nm; raise supersampling.",
-            OutOfRangeWarning,
-            stacklevel=3,
-        )
+@lru_cache(maxsize=1)  # the same for every row of a scan
+def _pedestal(microscope: MicroscopeRecipe, *, seeds: Seeds) -> FloatArray | None:
+    return pedestal(microscope.surroundings, _turning_beam(microscope, seeds=seeds))
