@@ -34,8 +34,7 @@ from npsi_twin.specification import PRESETS, parse_values, preset_specification,
 from npsi_twin.storage.own_object import Footprint, OwnObject, open_object
 from npsi_twin.storage.volumes import create_volumes, write_slab
 from npsi_twin.txm.microscope import MicroscopeRecipe, simulation_grid, stage_truth
-from npsi_twin.txm.presets import PRESETS as INSTRUMENTS
-from npsi_twin.txm.presets import microscope_preset
+from npsi_twin.txm.presets import MICROSCOPES, microscope_preset
 from npsi_twin.volumes import VoxelGrid
 
 MICROSCOPE = "microscope.toml"
@@ -47,8 +46,8 @@ def microscope_from(words: str) -> MicroscopeRecipe:
     Parameters
     ----------
     words
-        Name of an instrument (`npsi_twin.txm.presets`) or of a specification shipped by name, whose microscope is taken;
-        or a TOML file with a table ``[microscope]``.
+        Name of an instrument (`npsi_twin.txm.presets`) or of a specification shipped by name, whose microscope is
+        taken; or a TOML file with a table ``[microscope]``.
 
     Raises
     ------
@@ -60,7 +59,7 @@ def microscope_from(words: str) -> MicroscopeRecipe:
     >>> microscope_from("demo").detector.columns
     400
     """
-    if words in INSTRUMENTS:
+    if words in MICROSCOPES:
         return microscope_preset(words).recipe
     if words in PRESETS:
         return preset_specification(words).microscope
@@ -68,7 +67,7 @@ def microscope_from(words: str) -> MicroscopeRecipe:
     if not path.is_file():
         raise ParameterError(
             f"--microscope: {words!r} is neither a file nor a microscope that is shipped: "
-            f"{', '.join((*INSTRUMENTS, *PRESETS))}. Write one with `npsi-twin init` and keep its [microscope]."
+            f"{', '.join((*MICROSCOPES, *PRESETS))}. Write one with `npsi-twin init` and keep its [microscope]."
         )
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -253,10 +253,10 @@ def scan_attenuation(
             facts=_instrument(microscope),
             flat_views=first.flat_views,
         ) as file:
-            for exposure in chain((exposure,), results):
-                write(file, exposure.scan)
+            for exposed in chain((exposure,), results):
+                write(file, exposed.scan)
                 if execution.keep_transmission:
-                    write_truth_rows(truth, exposure.scan.first_row, {"transmission": exposure.transmission})
+                    write_truth_rows(truth, exposed.scan.first_row, {"transmission": exposed.transmission})
 
 
 def _created_truth(

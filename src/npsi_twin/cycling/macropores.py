@@ -5,9 +5,9 @@ particles apart and the space stays open; breathing ratchets the loose ones furt
 
     T -> T [1 + first_rise (<J_first> - 1)] [1 + l cycle_rise (1 - exp(-(N - 1) / N_v))],
 
-with J_first the silicon's volume ratio in the first lithiation and l the share of silicon that has welded to nothing by then: welded
-particles move together. Nothing fills the space, so that attenuation falls as 1 / T. Neither rise has a published
-value; Zhao 2018 gives the thickness after 500 cycles that they must explain.
+with J_first the silicon's volume ratio in the first lithiation and l the share of silicon that has welded to nothing by
+then: welded particles move together. Nothing fills the space, so that attenuation falls as 1 / T. Neither rise has a
+published value; Zhao 2018 gives the thickness after 500 cycles that they must explain.
 
 References
 ----------
