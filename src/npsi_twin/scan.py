@@ -119,6 +119,9 @@ class Scan:
     flat_views
         Number of projections recorded before each flat field, (frame,): 0 before the scan, ``beam.views`` after it,
         equal numbers for frames of one group; None while it is unknown.
+    view_current_ma, flat_current_ma
+        Current of the storage ring, mA, positive, while each projection, (view,), and each flat field, (frame,), was
+        taken; None while it is unknown.
     """
 
     projections: NDArray[np.generic]
@@ -130,6 +133,8 @@ class Scan:
     normalised: bool = False
     notes: dict[str, str] = field(default_factory=dict)
     flat_views: NDArray[np.intp] | None = None
+    view_current_ma: NDArray[np.float64] | None = None
+    flat_current_ma: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         for name in ("projections", "flats", "darks"):
@@ -157,6 +162,17 @@ class Scan:
                     "needed."
                 )
             object.__setattr__(self, "flat_views", _frozen(places))
+        for name, frames in (("view_current_ma", views), ("flat_current_ma", len(self.flats))):
+            given = getattr(self, name)
+            if given is None:
+                continue
+            current = np.asarray(given, np.float64)
+            if current.shape != (frames,) or not np.all(np.isfinite(current) & (current > 0)):
+                raise IncompatibleError(
+                    f"scan: {name} has shape {current.shape} for {frames} frames; one positive number of mA for each "
+                    "is needed. Leave it out where the ring's current was not recorded."
+                )
+            object.__setattr__(self, name, _frozen(current))
 
     @property
     def rows(self) -> int:

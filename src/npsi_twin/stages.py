@@ -324,6 +324,8 @@ def reconstruct_scan(
                 "counts": {kind: int(number) for kind, number in counts.items()},
                 "unit": "1/um" if scan_file.pixel_known else "1/pixel",
             }
+            if plan.alignment is not None:
+                facts["run_out_rms_px"] = float(np.sqrt(np.mean(np.square(plan.alignment.column_shift_px))))
             file.attrs.update({key: facts[key] for key in ("projector", "rotation_axis_px", "unit")})
 
 

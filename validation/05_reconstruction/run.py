@@ -1,4 +1,7 @@
-"""Measure what reconstruction does to slices that are known in closed form."""
+"""Measure what reconstruction does to slices that are known in closed form.
+
+`accuracy` has iterations, alignment and stripe filters by name, `speed` the time and memory beside other packages.
+"""
 
 import sys
 import tempfile
@@ -17,6 +20,9 @@ from npsi_twin.scan import ParallelBeam
 
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent))
+sys.path.insert(0, str(FOLDER))
+import accuracy  # noqa: E402
+import speed  # noqa: E402
 from render import render  # noqa: E402
 
 COPPER_PER_UM = 0.0471
@@ -198,5 +204,5 @@ def two_roads() -> list[Row]:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
-        rows = uniform_disk() + layer_on_copper(cache) + sirt_against_filter(cache)
-    render(FOLDER, rows + rotation_axis() + stripes() + two_roads())
+        rows = uniform_disk() + layer_on_copper(cache) + sirt_against_filter(cache) + accuracy.rows(cache)
+    render(FOLDER, rows + rotation_axis() + stripes() + two_roads() + speed.rows(), speed.machine())

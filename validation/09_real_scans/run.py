@@ -1,4 +1,4 @@
-"""Reconstruct and measure real data; `label_volumes` does the volumes that arrive already segmented."""
+"""Reconstruct and measure real data; `needle` does a tilt series, `label_volumes` what arrives already segmented."""
 
 import os
 import sys
@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 FOLDER = Path(__file__).resolve().parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
 from label_volumes import rows as label_volume_rows  # noqa: E402
+from needle import needle_rows  # noqa: E402
 from render import render  # noqa: E402
 
 Row = dict[str, str | bool | None]
@@ -98,4 +99,4 @@ def tooth_rows(path: Path) -> list[Row]:
 
 if __name__ == "__main__":
     data = Path(os.environ.get("NPSI_TWIN_REAL_DATA", FOLDER.parents[1].parent / "shared" / "data"))
-    render(FOLDER, tooth_rows(data / "tooth.h5") + label_volume_rows())
+    render(FOLDER, tooth_rows(data / "tooth.h5") + needle_rows() + label_volume_rows())

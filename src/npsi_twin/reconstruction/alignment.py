@@ -16,41 +16,23 @@ is found by Newton's method to rounding error. No opposing pair of views is need
 180 degrees, or for the first half of a full turn, with the sample mostly inside the field.
 """
 
-from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from npsi_twin.errors import DataError, IncompatibleError, NotConvergedError
+from npsi_twin.errors import DataError, IncompatibleError
+from npsi_twin.reconstruction.entropy import axis_of_least_entropy
+from npsi_twin.reconstruction.opposite_views import axis_of_opposite_views, is_odd_full_turn
+from npsi_twin.reconstruction.rotation import AxisMisfit, RotationAxis, is_truncated, signal_share, taper
 from npsi_twin.scan import ParallelBeam
 from npsi_twin.volumes import FloatArray
 
-#: Trial axes a pixel in the coarse search; the metric's period is at least two pixels, so Newton starts in its valley.
-_TRIALS_A_PIXEL = 8
+AxisMethod = Literal["auto", "fourier-wedge", "opposite-views", "entropy"]
 
 
-@dataclass(frozen=True)
-class RotationAxis:
-    """Where the rotation axis lies on the detector.
-
-    Attributes
-    ----------
-    px
-        Column coordinate; 0 is the centre of the first column.
-    uncertainty_px
-        One standard deviation, from how much the frequencies disagree; 0 where the axis was given. It knows photon
-        noise; stripes and run-out of the stage can make the scatter about twice as large.
-    method
-        ``"fourier-wedge"`` where found, ``"given"`` where told.
-    """
-
-    px: float
-    uncertainty_px: float
-    method: str
-
-
-def find_rotation_axis(line_integrals: FloatArray, beam: ParallelBeam) -> RotationAxis:
+def find_rotation_axis(line_integrals: FloatArray, beam: ParallelBeam, method: AxisMethod = "auto") -> RotationAxis:
     """Find the rotation axis without help.
 
     Parameters
@@ -59,6 +41,10 @@ def find_rotation_axis(line_integrals: FloatArray, beam: ParallelBeam) -> Rotati
         (row, view, column), dimensionless; a few rows are enough. Their misfits are added.
     beam
         Geometry; its ``rotation_axis_px`` is not looked at, its ``column_shift_px`` is taken out first.
+    method
+        ``"fourier-wedge"``, which this module tells of; ``"opposite-views"`` and ``"entropy"`` are those of
+        `npsi_twin.reconstruction.opposite_views` and `npsi_twin.reconstruction.entropy`. ``"auto"`` takes the wedge,
+        and opposite views where a full turn has no view that mirrors the first half (an odd number of them).
 
     Returns
     -------
@@ -70,7 +56,7 @@ def find_rotation_axis(line_integrals: FloatArray, beam: ParallelBeam) -> Rotati
     IncompatibleError
         The array does not belong to the geometry.
     DataError
-        The views are not equally spaced over 180 degrees, or are fewer than 8.
+        The views are not equally spaced over 180 degrees, or are fewer than 8 (by the wedge).
     NotConvergedError
         No axis fits clearly better than the others: an empty field, or a sample that looks the same everywhere.
 
@@ -101,6 +87,14 @@ def find_rotation_axis(line_integrals: FloatArray, beam: ParallelBeam) -> Rotati
             f"find_rotation_axis: got shape {line_integrals.shape}; (row, {beam.views} views, {beam.columns} columns) "
             "is needed to match the geometry."
         )
+    if method == "entropy":
+        return axis_of_least_entropy(line_integrals, beam)
+    if method == "opposite-views" or (method == "auto" and is_odd_full_turn(beam.angles_rad)):
+        return axis_of_opposite_views(line_integrals, beam)
+    return _axis_by_wedge(line_integrals, beam)
+
+
+def _axis_by_wedge(line_integrals: FloatArray, beam: ParallelBeam) -> RotationAxis:
     order = half_turn(beam.angles_rad)
     half = np.asarray(line_integrals)[:, order]
     shift = np.asarray(beam.column_shift_px)[order]
@@ -143,83 +137,7 @@ def half_turn(angles_rad: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.asarray(order, np.intp)
 
 
-def is_truncated(line_integrals: FloatArray) -> bool:
-    """Tell whether the sample reaches out of the field: an outermost fiftieth holds more than a tenth of the mean.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> is_truncated(np.ones((1, 10, 100), np.float32))
-    True
-    """
-    columns = line_integrals.shape[-1]
-    margin = max(1, columns // 50)
-    mean = line_integrals.mean(axis=(0, 1), dtype=np.float64)
-    outside = max(float(mean[:margin].mean()), float(mean[-margin:].mean()))
-    return outside > 0.1 * max(float(mean.mean()), 0.0)
-
-
-@dataclass(frozen=True)
-class _Misfit:
-    """The energy outside the double wedge as a function of the trial axis.
-
-    ``constant + 2 Re sum(cross * exp(-4 pi i frequency * c))``.
-    """
-
-    constant: float
-    cross: NDArray[np.complex128]
-    frequency: NDArray[np.float64]
-    padded: int
-
-    def derivatives(self, px: float) -> tuple[float, float, float]:
-        """Return the energy and its first and second derivative at a trial axis."""
-        rate = -4j * np.pi * self.frequency
-        term = self.cross * np.exp(rate * px)
-        return (
-            self.constant + 2 * float(term.real.sum()),
-            2 * float((rate * term).real.sum()),
-            2 * float((rate**2 * term).real.sum()),
-        )
-
-    def minimum(self, low: float, high: float) -> float:
-        """Return the trial axis of least energy between two columns."""
-        # Trial c = j / trials: the phase -4 pi k c / padded is a plain FFT of length trials * padded / 2.
-        length = _TRIALS_A_PIXEL * self.padded // 2
-        energy = self.constant + 2 * scipy.fft.fft(self.cross, length).real
-        trials = np.arange(int(low * _TRIALS_A_PIXEL), int(high * _TRIALS_A_PIXEL) + 1)
-        searched = energy[trials]
-        best = int(searched.argmin())
-        # An axis that means something stands out of the other trials; 0.9 is passed by noise alone.
-        if not searched[best] < 0.9 * np.median(searched):
-            raise NotConvergedError(
-                f"rotation axis: the best of {trials.size} trial axes (column {trials[best] / _TRIALS_A_PIXEL}) fits "
-                "no better than the others, so these rows show too little of a sample. Take other rows, or give "
-                "rotation_axis_px."
-            )
-        px = trials[best] / _TRIALS_A_PIXEL
-        start = px
-        for _ in range(20):
-            _, slope, curvature = self.derivatives(px)
-            if curvature <= 0 or abs(px - start) > 1:
-                return float(start)
-            px -= slope / curvature
-            if abs(slope / curvature) < 1e-6:
-                break
-        return float(px)
-
-    def uncertainty_px(self, px: float) -> float:
-        """Return the standard deviation of the minimum, from how much the frequencies disagree about it.
-
-        At the minimum the slopes of all frequencies add up to zero. Taken as independent, each is its own estimate of
-        its variance (the sandwich estimator); padding to twice the width makes neighbours equal, hence the factor 2.
-        """
-        rate = -4j * np.pi * self.frequency
-        slopes = 2 * (rate * self.cross * np.exp(rate * px)).real
-        curvature = self.derivatives(px)[2]
-        return float(np.sqrt(2 * (slopes**2).sum()) / curvature) if curvature > 0 else float("inf")
-
-
-def _misfit(half: FloatArray, shift_px: NDArray[np.float64], radius_px: float, truncated: bool) -> _Misfit:
+def _misfit(half: FloatArray, shift_px: NDArray[np.float64], radius_px: float, truncated: bool) -> AxisMisfit:
     rows, views, columns = half.shape
     padded = 2 * scipy.fft.next_fast_len(columns, real=True)
     frequency = scipy.fft.rfftfreq(padded)
@@ -230,7 +148,7 @@ def _misfit(half: FloatArray, shift_px: NDArray[np.float64], radius_px: float, t
     outside = harmonic[:, None] > 2 * np.pi * radius_px * frequency + 3
     if truncated:
         outside &= frequency > 4 / columns
-    window = _taper(columns) if truncated else np.ones(columns)
+    window = taper(columns) if truncated else np.ones(columns)
     undo_shift = np.exp(2j * np.pi * frequency * shift_px[:, None])
     seam = np.where(turns % 2, -1.0, 1.0)[:, None]
     # The slowest frequencies keep their stripes: there a stripe and a shift of the axis look the same.
@@ -239,14 +157,14 @@ def _misfit(half: FloatArray, shift_px: NDArray[np.float64], radius_px: float, t
     constant = 0.0
     for row in range(rows):
         lines = scipy.fft.rfft(half[row].astype(np.float64) * window, padded, axis=1) * undo_shift
-        weight = _signal_share(lines) * outside
+        weight = signal_share(lines) * outside
         top = scipy.fft.fft(lines, 2 * views, axis=0)
         mirrored = scipy.fft.fft(lines.conj(), 2 * views, axis=0) * seam
         for transform in (top, mirrored):
             transform -= stripe * (stripe.conj() * transform).sum(axis=0)
         constant += float((weight * (np.abs(top) ** 2 + np.abs(mirrored) ** 2)).sum())
         cross += (weight * top.conj() * mirrored).sum(axis=0)
-    return _Misfit(constant, cross, frequency, padded)
+    return AxisMisfit(constant, cross, frequency, padded)
 
 
 def _stripe_direction(views: int, where: NDArray[np.bool_]) -> NDArray[np.complex128]:
@@ -258,19 +176,3 @@ def _stripe_direction(views: int, where: NDArray[np.bool_]) -> NDArray[np.comple
     box = scipy.fft.fft(np.ones(views), 2 * views)[:, None] * where
     norm = np.sqrt((np.abs(box) ** 2).sum(axis=0))
     return np.asarray(np.divide(box, norm, out=np.zeros_like(box), where=norm > 0), np.complex128)
-
-
-def _signal_share(lines: NDArray[np.complex128]) -> NDArray[np.float64]:
-    """Return, for every frequency, the share of its power that is not white noise (the level of the top tenth)."""
-    power = (np.abs(lines) ** 2).mean(axis=0)
-    noise = np.median(power[-max(1, power.size // 10) :])
-    return np.asarray(np.clip(1 - noise / np.maximum(power, np.finfo(float).tiny), 0, None), np.float64)
-
-
-def _taper(columns: int) -> NDArray[np.float64]:
-    width = max(2, columns // 16)
-    rise = 0.5 - 0.5 * np.cos(np.pi * (np.arange(width) + 0.5) / width)
-    window = np.ones(columns)
-    window[:width] = rise
-    window[-width:] = rise[::-1]
-    return window

@@ -4,25 +4,26 @@ Takes a `Scan` (any rows of it), gives `Corrected` sinograms (row, view, column)
 
     line_integral = -ln((projection - dark) / (flat - dark)),
 
-dark and flat being means over their frames. A transmission below one count (1 / (flat - dark)) carries no information
-and is set to one count. Everything here works within a detector row, so the result does not depend on how a scan is cut
-into slabs. Holds for a beam that is as bright during the projections as during the flats. `rings` takes over what the
-flats could not remove.
+dark and flat being means over their frames; `illumination` follows a beam that changed, `outliers` replaces values that
+the sample did not make, where the recipe asks for it. A transmission below one count (1 / (flat - dark)) carries no
+information and is set to one count. Everything here works within a detector row, so the result does not depend on how a
+scan is cut into slabs; what all rows share is an `Illumination`, found once. Holds, by default, for a beam that is as
+bright during the projections as during the flats. `rings` takes over what the flats could not remove.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
 
 from npsi_twin.errors import DataError
 from npsi_twin.recipes import MadeBy, Recipe, parameter
+from npsi_twin.reconstruction.bad_pixels import find_bad_pixels, refuse_unusable, replace_pixels
+from npsi_twin.reconstruction.illumination import Illumination, find_illumination
+from npsi_twin.reconstruction.outliers import find_zingers, replace_values
 from npsi_twin.scan import ParallelBeam, Scan
 from npsi_twin.volumes import FloatArray
-
-#: A median absolute deviation times this is the standard deviation of a normal distribution.
-_MAD_TO_SIGMA = 1.4826
 
 
 class CorrectionRecipe(Recipe):
@@ -65,6 +66,36 @@ class CorrectionRecipe(Recipe):
         gt=0,
         lt=1,
     )
+    flat_field: Literal["mean", "interpolated", "components"] = parameter(
+        "mean",
+        "beam of a view: mean of all flats, in time between groups of flats, or by the flats' principal components",
+        source="assumed: right for a steady beam, and adds least noise",
+    )
+    flat_components: int = parameter(
+        2, "principal components of the flats, for flat_field = components", source="assumed", ge=1, le=20
+    )
+    air_columns_px: int = parameter(
+        0,
+        "columns at either edge that show air in every view and are scaled to a transmission of 1; 0 scales nothing",
+        unit="pixels",
+        source="assumed: the beam is as bright as in the flats",
+        ge=0,
+        le=10_000,
+    )
+    ring_current: bool = parameter(
+        False, "divide by the storage ring's current, where the scan tells it", source="assumed: top-up operation"
+    )
+    zinger_excess: float | None = parameter(
+        None,
+        "share of the flat field by which a value exceeds the median of its neighbours in view and column to be "
+        "replaced as a zinger; none replaces nothing",
+        source="assumed: off, since the sample's own edges must stay",
+        gt=0,
+        le=10,
+    )
+    saturated_values: Literal["keep", "replace"] = parameter(
+        "keep", "values at saturation: as they are, or interpolated from their view's neighbours", source="assumed"
+    )
 
 
 @dataclass(frozen=True)
@@ -81,12 +112,15 @@ class CorrectionCounts:
         Projection values at or above the saturation count; 0 where that count is not known.
     darks_assumed_zero
         True where a scan without dark frames was corrected all the same.
+    zingers
+        Values replaced as zingers, bad pixels left out.
     """
 
     bad_pixels: int
     clipped: int
     saturated: int
     darks_assumed_zero: bool = False
+    zingers: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,7 +157,7 @@ class Corrected:
             object.__setattr__(self, name, frozen)
 
 
-def correct(scan: Scan, recipe: CorrectionRecipe) -> Corrected:
+def correct(scan: Scan, recipe: CorrectionRecipe, *, illumination: Illumination | None = None) -> Corrected:
     """Turn counts into line integrals.
 
     Parameters
@@ -132,6 +166,8 @@ def correct(scan: Scan, recipe: CorrectionRecipe) -> Corrected:
         Any rows of a scan; projections (view, row, column) in counts, or transmissions where ``scan.normalised``.
     recipe
         Thresholds and assumptions.
+    illumination
+        The beam of every view, where it was found already (`illumination_of`); found from these rows when None.
 
     Returns
     -------
@@ -154,88 +190,85 @@ def correct(scan: Scan, recipe: CorrectionRecipe) -> Corrected:
     >>> correct(scan, CorrectionRecipe()).line_integrals.round(4) + 0.0
     array([[[0.    , 0.6931, 1.3863, 0.    ]]], dtype=float32)
     """
-    for name in ("projections", "flats", "darks"):
-        _refuse_unusable(getattr(scan, name), name, scan.first_row)
-    rows, columns = scan.projections.shape[1:]
-    if scan.normalised:
-        dark, gain = np.zeros((rows, columns)), np.ones((rows, columns))
-        floor = np.full((rows, columns), recipe.normalised_floor)
-        bad = np.zeros((rows, columns), bool)
-    else:
-        dark, gain = _dark_and_gain(scan, recipe)
-        bad = find_bad_pixels(gain, dark, recipe)
-        if bad.mean() > recipe.bad_fraction_limit:
-            row, column = np.argwhere(bad)[0]
-            raise DataError(
-                f"flats and darks: {int(bad.sum())} of {bad.size} pixels are dead or hot (the first: row "
-                f"{scan.first_row + row}, column {column}); at most {recipe.bad_fraction_limit:.2%} are allowed. So "
-                "many mean that flats or darks do not belong to this scan, or that the shutter was closed. "
-                "Check exchange/data_white and data_dark, or raise bad_fraction_limit."
-            )
-        floor = 1.0 / np.where(bad, 1.0, gain)
-    integrals, clipped = _line_integrals(scan.projections, dark, np.where(bad, 1.0, gain), floor, bad)
-    _replace_bad(integrals, bad)
+    dark, gain, bad = _detector(scan, recipe)
+    if illumination is None:
+        illumination = find_illumination(scan, recipe, dark, ~bad)
+    integrals, clipped, zingers = _line_integrals(scan, dark, gain, bad, illumination, recipe)
+    replace_pixels(integrals, bad)
     level = _saturation(scan.projections, recipe)
-    saturated = 0 if level is None else int(np.count_nonzero(np.greater_equal(scan.projections, level)))
+    saturated = 0
+    if level is not None:
+        over = np.greater_equal(scan.projections, level)
+        saturated = int(np.count_nonzero(over))
+        if saturated and recipe.saturated_values == "replace":
+            for row in range(scan.rows):
+                replace_values(integrals[row], over[:, row])
     no_darks = not scan.normalised and scan.darks.shape[0] == 0
     return Corrected(
         integrals,
         scan.beam,
         scan.first_row,
         bad,
-        CorrectionCounts(int(bad.sum()), clipped, saturated, no_darks),
+        CorrectionCounts(int(bad.sum()), clipped, saturated, no_darks, zingers),
         MadeBy("correct", recipe.digest()),
     )
 
 
-def find_bad_pixels(
-    gain: NDArray[np.float64], dark: NDArray[np.float64], recipe: CorrectionRecipe
-) -> NDArray[np.bool_]:
-    """Find dead and hot pixels from the mean flat and dark.
-
-    A pixel is bad when its gain is not positive; when its gain, relative to the median of its neighbours in the row,
-    departs from 1 by more than ``gain_tolerance`` and by more than ``outlier_sigmas`` robust sigmas of the row; or when
-    its dark count exceeds its neighbours' by more than ``outlier_sigmas`` robust sigmas and by more than a tenth of the
-    row's median gain.
+def illumination_of(scan: Scan, recipe: CorrectionRecipe) -> Illumination | None:
+    """Find the beam of every view from some rows of a scan, for `correct` to use on all of them.
 
     Parameters
     ----------
-    gain
-        Mean flat minus mean dark, counts, (row, column).
-    dark
-        Mean dark, counts, (row, column).
+    scan
+        A few rows from the middle of the scan.
     recipe
-        Thresholds.
+        Thresholds and assumptions.
 
     Returns
     -------
-    NDArray[numpy.bool_]
-        (row, column), True where bad.
+    Illumination or None
+        None where the mean flat, as it is, was asked for.
+
+    Raises
+    ------
+    DataError
+        See `correct` and `find_illumination`.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> gain = np.full((1, 32), 1000.0)
-    >>> gain[0, 7] = 3.0
-    >>> np.flatnonzero(find_bad_pixels(gain, np.zeros((1, 32)), CorrectionRecipe()))
-    array([7])
+    >>> from npsi_twin.scan import ParallelBeam
+    >>> flats = np.array([[[1000.0] * 4], [[2000.0] * 4]])
+    >>> beam = ParallelBeam(np.array([0.0, 1.0]), columns=4, pixel_nm=50.0)
+    >>> views = np.array([0, 2])
+    >>> scan = Scan(np.full((2, 1, 4), 1500.0), flats, np.zeros((1, 1, 4)), beam, flat_views=views)
+    >>> found = illumination_of(scan, CorrectionRecipe(flat_field="interpolated"))
+    >>> found.shares.tolist()
+    [[0.75, 0.25], [0.25, 0.75]]
     """
-    window = (1, recipe.neighbourhood_px)
-    alive = gain > 0
-    light = np.where(alive, gain, 0.0)
-    near = median_filter(light, size=window, mode="nearest")
-    relative = np.divide(light, near, out=np.zeros_like(light), where=near > 0)
-    departure = np.abs(relative - 1)
-    odd_gain = (departure > recipe.gain_tolerance) & (departure > recipe.outlier_sigmas * _row_sigma(relative))
-    excess = dark - median_filter(dark, size=window, mode="nearest")
-    tenth = 0.1 * np.median(light, axis=1, keepdims=True)
-    hot = (excess > recipe.outlier_sigmas * _row_sigma(excess)) & (excess > tenth)
-    return np.asarray(~alive | odd_gain | hot, np.bool_)
+    dark, _, bad = _detector(scan, recipe)
+    return find_illumination(scan, recipe, dark, ~bad)
 
 
-def _row_sigma(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    middle = np.median(values, axis=1, keepdims=True)
-    return np.asarray(_MAD_TO_SIGMA * np.median(np.abs(values - middle), axis=1, keepdims=True), np.float64)
+def _detector(
+    scan: Scan, recipe: CorrectionRecipe
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return mean dark, mean flat above it, and where a pixel is dead or hot, (row, column)."""
+    for name in ("projections", "flats", "darks"):
+        refuse_unusable(getattr(scan, name), name, scan.first_row)
+    rows, columns = scan.projections.shape[1:]
+    if scan.normalised:
+        return np.zeros((rows, columns)), np.ones((rows, columns)), np.zeros((rows, columns), bool)
+    dark, gain = _dark_and_gain(scan, recipe)
+    bad = find_bad_pixels(gain, dark, recipe)
+    if bad.mean() > recipe.bad_fraction_limit:
+        row, column = np.argwhere(bad)[0]
+        raise DataError(
+            f"flats and darks: {int(bad.sum())} of {bad.size} pixels are dead or hot (the first: row "
+            f"{scan.first_row + row}, column {column}); at most {recipe.bad_fraction_limit:.2%} are allowed. So "
+            "many mean that flats or darks do not belong to this scan, or that the shutter was closed. "
+            "Check exchange/data_white and data_dark, or raise bad_fraction_limit."
+        )
+    return dark, gain, bad
 
 
 def _dark_and_gain(scan: Scan, recipe: CorrectionRecipe) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -259,59 +292,51 @@ def _dark_and_gain(scan: Scan, recipe: CorrectionRecipe) -> tuple[NDArray[np.flo
     return dark, scan.flats.mean(axis=0, dtype=np.float64) - dark
 
 
-def _refuse_unusable(frames: NDArray[np.generic], name: str, first_row: int) -> None:
-    if frames.dtype.kind not in "uif":
-        raise DataError(
-            f"{name}: got values of type {frames.dtype}; real numbers (unsigned, signed or floating) are needed, "
-            "because they are photon counts. Convert the file."
-        )
-    if frames.dtype.kind != "f":
-        return
-    unusable = ~np.isfinite(frames)
-    if unusable.any():
-        frame, row, column = np.argwhere(unusable)[0]
-        raise DataError(
-            f"{name}: {int(unusable.sum())} of {frames.size} values are NaN or infinite, the first in frame {frame}, "
-            f"row {first_row + row}, column {column}; all must be finite, because one such pixel would spread over its "
-            "whole slice. Repair or drop these frames."
-        )
-
-
 def _line_integrals(
-    projections: NDArray[np.generic],
+    scan: Scan,
     dark: NDArray[np.float64],
     gain: NDArray[np.float64],
-    floor: NDArray[np.float64],
     bad: NDArray[np.bool_],
-) -> tuple[FloatArray, int]:
-    """Return -ln of the floored transmission as (row, view, column) float32, and how many values were floored."""
-    views, rows, columns = projections.shape
+    illumination: Illumination | None,
+    recipe: CorrectionRecipe,
+) -> tuple[FloatArray, int, int]:
+    """Return -ln of the floored transmission as (row, view, column) float32, values floored, zingers replaced."""
+    views, rows, columns = scan.projections.shape
     integrals = np.empty((rows, views, columns), np.float32)
-    clipped = 0
+    clipped = zingers = 0
     for row in range(rows):
-        transmission = (projections[:, row].astype(np.float64) - dark[row]) / gain[row]
-        low = transmission < floor[row]
+        light = np.where(bad[row], 1.0, gain[row])[None]
+        if illumination is not None:
+            light = _light_of_views(scan, row, dark[row], illumination)
+            light[:, bad[row]] = 1.0
+            _refuse_dark_views(light, scan.first_row + row)
+        transmission = (scan.projections[:, row].astype(np.float64) - dark[row]) / light
+        if recipe.zinger_excess is not None:
+            odd = find_zingers(transmission, recipe.zinger_excess) & ~bad[row]
+            zingers += int(np.count_nonzero(odd))
+            replace_values(transmission, odd | bad[row])
+        floor = np.full_like(light, recipe.normalised_floor) if scan.normalised else 1.0 / light
+        low = transmission < floor
         clipped += int(np.count_nonzero(low & ~bad[row]))
-        integrals[row] = -np.log(np.where(low, floor[row], transmission))
-    return integrals, clipped
+        integrals[row] = -np.log(np.where(low, floor, transmission))
+    return integrals, clipped, zingers
 
 
-def _replace_bad(integrals: FloatArray, bad: NDArray[np.bool_]) -> None:
-    """Fill bad pixels in place by linear interpolation along the columns, in every view."""
-    for row in np.flatnonzero(bad.any(axis=1)):
-        good = np.flatnonzero(~bad[row])
-        if good.size == 0:
-            raise DataError(
-                f"flats and darks: every pixel of detector row {row} of these rows is dead or hot, so nothing is left "
-                "to interpolate from. Leave the row out."
-            )
-        gaps = np.flatnonzero(bad[row])
-        place = np.interp(gaps, good, np.arange(good.size))
-        left = np.floor(place).astype(np.intp)
-        right = np.minimum(left + 1, good.size - 1)
-        share = (place - left).astype(np.float32)
-        sinogram = integrals[row]
-        sinogram[:, gaps] = (1 - share) * sinogram[:, good[left]] + share * sinogram[:, good[right]]
+def _light_of_views(scan: Scan, row: int, dark: NDArray[np.float64], illumination: Illumination) -> NDArray[np.float64]:
+    """Return the beam of every view in one row, counts, (view, column)."""
+    if scan.normalised:
+        return np.repeat(illumination.brightness[:, None], scan.beam.columns, axis=1)
+    return illumination.of_row(scan.flats[:, row].astype(np.float64) - dark)
+
+
+def _refuse_dark_views(light: NDArray[np.float64], row: int) -> None:
+    if not np.all(light > 0):
+        view, column = np.argwhere(~(light > 0))[0]
+        raise DataError(
+            f"flats: the beam made up for view {view} is {light[view, column]:.3g} counts at row {row}, column "
+            f"{column}; it must be positive. The flats differ too much for flat_field = 'components': use 'mean' or "
+            "'interpolated'."
+        )
 
 
 def _saturation(projections: NDArray[np.generic], recipe: CorrectionRecipe) -> float | None:

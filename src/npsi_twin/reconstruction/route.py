@@ -6,7 +6,7 @@ whether the sample is cut by the field) is done once by `prepare`, on a few rows
 takes the volume from here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,10 +19,17 @@ from npsi_twin.projectors.choice import ProjectorName, choose_projector
 from npsi_twin.projectors.contract import Projector
 from npsi_twin.recipes import MadeBy, Recipe, parameter
 from npsi_twin.reconstruction.algorithms import extend, fbp, sirt_fbp
-from npsi_twin.reconstruction.alignment import RotationAxis, find_rotation_axis, is_truncated
-from npsi_twin.reconstruction.corrections import CorrectionCounts, CorrectionRecipe, correct
+from npsi_twin.reconstruction.alignment import AxisMethod, find_rotation_axis
+from npsi_twin.reconstruction.corrections import CorrectionCounts, CorrectionRecipe, correct, illumination_of
 from npsi_twin.reconstruction.filters import sirt_fbp_taps
+from npsi_twin.reconstruction.illumination import Illumination
+from npsi_twin.reconstruction.iterative import Iterated, IterationRecipe, cgls, landweber, sirt
+from npsi_twin.reconstruction.normal_equations import NormalEquations, ProjectedEquations
+from npsi_twin.reconstruction.reprojection import Alignment, AlignmentRecipe, align_views
 from npsi_twin.reconstruction.rings import RingRecipe, remove_stripes
+from npsi_twin.reconstruction.rotation import RotationAxis, is_truncated
+from npsi_twin.reconstruction.toeplitz import ToeplitzEquations
+from npsi_twin.reconstruction.total_variation import total_variation
 from npsi_twin.scan import ParallelBeam, Scan
 from npsi_twin.volumes import FloatArray, Volume
 
@@ -35,8 +42,11 @@ class ReconstructionRecipe(Recipe):
 
     corrections: CorrectionRecipe = Field(default=CorrectionRecipe(), description="counts to line integrals")
     rings: RingRecipe = Field(default=RingRecipe(), description="stripe removal")
-    algorithm: Literal["sirt-fbp", "fbp"] = parameter(
-        "sirt-fbp", "filter of the backprojection", source="stated: filters as used at 32-ID (Pelt & De Andrade 2016)"
+    alignment: AlignmentRecipe = Field(default=AlignmentRecipe(), description="views aligned to one another")
+    algorithm: Literal["sirt-fbp", "fbp", "sirt", "landweber", "cgls", "tv"] = parameter(
+        "sirt-fbp",
+        "filtered backprojection (sirt-fbp, fbp), or iterations: sirt, least squares by landweber or cgls, and tv",
+        source="stated: filters as used at 32-ID (Pelt & De Andrade 2016)",
     )
     sirt_iterations: int = parameter(
         200,
@@ -45,13 +55,27 @@ class ReconstructionRecipe(Recipe):
         ge=1,
         le=100_000,
     )
-    route: Literal["auto", "fourier", "nufft", "astra", "astra-cpu", "astra-cuda"] = parameter(
+    iteration: IterationRecipe = Field(default=IterationRecipe(), description="how iterations run, where there are any")
+    tv_strength_per_um: float = parameter(
+        1e-3,
+        "weight of the total variation: ripples of this height from voxel to voxel go, for tv",
+        unit="1/um",
+        source="assumed: a fiftieth of copper's attenuation",
+        gt=0,
+        le=1000,
+    )
+    route: Literal["auto", "fourier", "rays", "nufft", "astra", "astra-cpu", "astra-cuda"] = parameter(
         "auto",
-        "who backprojects: our Fourier gridding, finufft, or ASTRA (on the GPU where there is one)",
-        source="assumed: auto takes the fastest exact one",
+        "who projects: our Fourier gridding, our rays, finufft, or ASTRA (on the GPU where there is one)",
+        source="assumed: auto takes the fastest exact one; rays for sirt",
     )
     rotation_axis_px: float | None = parameter(
         None, "column of the rotation axis, 0 the centre of the first; none finds it", unit="pixels", source="inferred"
+    )
+    axis_method: AxisMethod = parameter(
+        "auto",
+        "how the axis is found: double wedge, opposite views, or entropy of the slices",
+        source="assumed: auto takes opposite views where a full turn has an odd number of them, else the wedge",
     )
     field_edges: Literal["auto", "zero", "extend"] = parameter(
         "auto",
@@ -76,13 +100,27 @@ class Plan:
     projector
         The projector that ``route`` became.
     extension_px
-        Columns by which sinograms are continued at either end.
+        Columns by which sinograms are continued, or slices made wider, at either end.
+    illumination
+        The beam of every view, where it is not the mean flat.
+    alignment
+        Shifts of the views, where they were asked for.
     """
 
     axis: RotationAxis
     taps: FloatArray | None
     projector: ProjectorName
     extension_px: int
+    illumination: Illumination | None = None
+    alignment: Alignment | None = None
+
+    def geometry(self, beam: ParallelBeam) -> ParallelBeam:
+        """Return the scan's geometry with the axis and the shifts that were found."""
+        known = beam.with_axis(self.axis.px)
+        if self.alignment is None:
+            return known
+        shift = np.asarray(beam.column_shift_px) + self.alignment.column_shift_px
+        return replace(known, column_shift_px=shift)
 
 
 @dataclass(frozen=True)
@@ -103,6 +141,12 @@ class Reconstruction:
         Root mean square of what stripe removal took from each row's line integrals, (row,).
     made_by
         Provenance; the backend is the projector's name.
+    misfit
+        What iterations left unexplained before every step, (step, row), see `Iterated`; no steps for filtered
+        backprojection.
+    removed_mean
+        What stripe removal took, mean over the views, (row, column): a picture of the detector's faults, and of what
+        of the sample was taken for one.
     """
 
     volume: Volume
@@ -111,11 +155,14 @@ class Reconstruction:
     counts: CorrectionCounts
     removed_rms: NDArray[np.float64]
     made_by: MadeBy
+    misfit: NDArray[np.float64]
+    removed_mean: FloatArray
 
     def __post_init__(self) -> None:
-        frozen = self.removed_rms.view()
-        frozen.flags.writeable = False
-        object.__setattr__(self, "removed_rms", frozen)
+        for name in ("removed_rms", "misfit", "removed_mean"):
+            frozen = getattr(self, name).view()
+            frozen.flags.writeable = False
+            object.__setattr__(self, name, frozen)
 
 
 def prepare(
@@ -126,7 +173,7 @@ def prepare(
     cache: Path | None = None,
     threads: int | None = None,
 ) -> Plan:
-    """Do once what concerns the whole scan: find the axis, compute the filters, choose the projector.
+    """Do once what concerns the whole scan: beam, axis, alignment, filters, and which projector it is.
 
     Parameters
     ----------
@@ -151,11 +198,12 @@ def prepare(
     MissingBackendError
         ASTRA on a GPU was asked for and is not to be had.
     ParameterError
-        The axis lies outside the detector.
+        The axis lies outside the detector, or SIRT was asked of a projector that follows no rays.
     DataError, NotConvergedError
         See `correct` and `find_rotation_axis`.
     """
-    corrected = correct(scan, recipe.corrections)
+    illumination = illumination_of(scan, recipe.corrections)
+    corrected = correct(scan, recipe.corrections, illumination=illumination)
     clipped, values = corrected.counts.clipped, scan.projections.size
     if clipped > _MOST_CLIPPED * values:
         raise DataError(
@@ -167,7 +215,7 @@ def prepare(
     if told is None:
         told = scan.beam.rotation_axis_px
     if told is None:
-        found = find_rotation_axis(corrected.line_integrals, scan.beam)
+        found = find_rotation_axis(corrected.line_integrals, scan.beam, recipe.axis_method)
     elif isinstance(told, RotationAxis):
         found = told
     else:
@@ -181,8 +229,12 @@ def prepare(
     taps = None
     if recipe.algorithm == "sirt-fbp":
         taps = sirt_fbp_taps(scan.beam, recipe.sirt_iterations, cache=cache, threads=threads)
-    name = _projector_name(recipe, scan.beam.with_axis(found.px), threads)
-    return Plan(found, taps, name, scan.beam.columns // 2 if cut else 0)
+    known = scan.beam.with_axis(found.px)
+    name = _projector_name(recipe, known, threads)
+    aligned = None
+    if recipe.alignment.method == "reprojection":
+        aligned = align_views(corrected.line_integrals, known, recipe.alignment, threads=threads)
+    return Plan(found, taps, name, scan.beam.columns // 2 if cut else 0, illumination, aligned)
 
 
 def reconstruct(
@@ -250,12 +302,21 @@ def reconstruct(
             "Make it with `prepare` from this scan and this recipe."
         )
     # Whether the detector is fit was judged by `prepare`, so that it does not depend on the cut into slabs.
-    corrected = correct(scan, recipe.corrections.model_copy(update={"bad_fraction_limit": 1.0}))
-    cleaned, removed_rms = remove_stripes(corrected.line_integrals, recipe.rings)
-    width = recipe.width_px or scan.beam.columns
-    lines, beam = extend(cleaned, scan.beam.with_axis(plan.axis.px), plan.extension_px)
-    projector = choose_projector(plan.projector, beam, width, threads=threads)
-    values = fbp(lines, projector) if plan.taps is None else sirt_fbp(lines, projector, plan.taps)
+    judged = recipe.corrections.model_copy(update={"bad_fraction_limit": 1.0})
+    corrected = correct(scan, judged, illumination=plan.illumination)
+    cleaned, removed_rms = remove_stripes(corrected.line_integrals, recipe.rings, threads=threads)
+    beam, width = plan.geometry(scan.beam), recipe.width_px or scan.beam.columns
+    misfit = np.empty((0, scan.rows))
+    if recipe.algorithm in ("sirt-fbp", "fbp"):
+        lines, wide = extend(cleaned, beam, plan.extension_px)
+        projector = choose_projector(plan.projector, wide, width, threads=threads)
+        values = fbp(lines, projector) if plan.taps is None else sirt_fbp(lines, projector, plan.taps)
+    else:
+        # What a cut sample has beyond the field is left to the iteration to find: data are not continued.
+        projector = choose_projector(plan.projector, beam, width + 2 * plan.extension_px, threads=threads)
+        iterated = _iterate(cleaned, projector, recipe, plan.extension_px, threads)
+        inside = slice(plan.extension_px, plan.extension_px + width)
+        values, misfit = iterated.values[:, inside, inside], iterated.misfit
     return Reconstruction(
         Volume(values, scan.beam.pixel_nm),
         scan.first_row,
@@ -263,7 +324,30 @@ def reconstruct(
         corrected.counts,
         removed_rms,
         MadeBy("reconstruct", recipe.digest(), backend=projector.name),
+        misfit,
+        (corrected.line_integrals - cleaned).mean(axis=1),
     )
+
+
+def _iterate(
+    lines: FloatArray, projector: Projector, recipe: ReconstructionRecipe, extension_px: int, threads: int | None
+) -> Iterated:
+    """Run the recipe's iteration; where the sample is cut, and slices are wider, W' W is no convolution."""
+    steps = recipe.iteration
+    if recipe.algorithm == "sirt":
+        return sirt(lines, projector, steps, threads=threads)
+    equations: NormalEquations
+    if projector.name in ("fourier", "nufft") and not extension_px:
+        equations = ToeplitzEquations(projector, steps.weighting, threads=threads)
+    else:
+        equations = ProjectedEquations(projector, steps.weighting)
+    if recipe.algorithm == "landweber":
+        return landweber(lines, equations, steps)
+    if recipe.algorithm == "cgls":
+        return cgls(lines, equations, steps)
+    continued, wide = extend(lines, projector.beam, extension_px)
+    start = fbp(continued, choose_projector("fourier", wide, projector.width, threads=threads))
+    return total_variation(lines, equations, steps, recipe.tv_strength_per_um, start=start, threads=threads)
 
 
 def _projector_name(recipe: ReconstructionRecipe, beam: ParallelBeam, threads: int | None) -> ProjectorName:
@@ -274,7 +358,7 @@ def _projector_name(recipe: ReconstructionRecipe, beam: ParallelBeam, threads: i
 
     match recipe.route:
         case "auto":
-            taken: str = made("auto").name
+            taken: str = made("rays" if recipe.algorithm == "sirt" else "auto").name
         case "astra":
             try:
                 taken = made("astra-cuda").name
@@ -282,5 +366,10 @@ def _projector_name(recipe: ReconstructionRecipe, beam: ParallelBeam, threads: i
                 taken = made("astra-cpu").name
         case _:
             taken = made(recipe.route).name
-    known: tuple[ProjectorName, ...] = ("fourier", "nufft", "astra-cpu", "astra-cuda")
+    if recipe.algorithm == "sirt" and taken in ("fourier", "nufft"):
+        raise ParameterError(
+            f"route: got {recipe.route!r} for algorithm 'sirt'; SIRT divides by sums over rays, which are positive "
+            "only where rays are followed. Give route = 'rays' or 'astra', or algorithm = 'landweber'."
+        )
+    known: tuple[ProjectorName, ...] = ("fourier", "rays", "nufft", "astra-cpu", "astra-cuda")
     return next(name for name in known if name == taken)

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from npsi_twin.errors import DataError, MissingBackendError
+from npsi_twin.reconstruction import tomopy_route
+from npsi_twin.reconstruction.algorithms import fbp
+from npsi_twin.reconstruction.tomopy_route import has_tomopy, reconstruct_by_tomopy
+
+needs_tomopy = pytest.mark.skipif(not has_tomopy(), reason="TomoPy is not installed: conda-forge, environment.yml")
+
+
+@needs_tomopy
+@pytest.mark.parametrize("algorithm", ["gridrec", "sirt"])
+def test_tomopy_shows_the_same_slice(needle, counts, algorithm):
+    """Same place and orientation: correlation, since gridrec's gain is known to be off."""
+    from npsi_twin.projectors.choice import choose_projector
+
+    integrals, beam = needle(columns=96, views=120, fill=0.7)
+    volume, made_by = reconstruct_by_tomopy(counts(integrals, beam), 47.5, algorithm)
+    ours = fbp(integrals, choose_projector("fourier", beam, 96))
+    inside = np.hypot(*np.meshgrid(*[np.arange(96) - 47.5] * 2)) < 40
+    assert np.corrcoef(volume.values[0][inside], ours[0][inside])[0, 1] > 0.8
+    assert made_by.backend.startswith("tomopy ")
+
+
+@pytest.mark.skipif(has_tomopy(), reason="TomoPy is installed")
+def test_a_missing_tomopy_is_told(needle, counts):
+    with pytest.raises(MissingBackendError, match="conda-forge"):
+        reconstruct_by_tomopy(counts(*needle(columns=32, views=20)), 15.5)
+
+
+def test_answers_that_cannot_be_are_refused():
+    good = np.ones((2, 4, 4), np.float32)
+    np.testing.assert_array_equal(tomopy_route._checked(good, (2, 4, 4)), good)
+    with pytest.raises(DataError, match="returned"):
+        tomopy_route._checked(good, (4, 2, 4))
+    holed = good.copy()
+    holed[0, 1, 1] = np.nan
+    with pytest.raises(DataError, match="1 of 32 voxels"):
+        tomopy_route._checked(holed, (2, 4, 4))
+    with pytest.raises(DataError, match=r"rows \[1\] came back empty"):
+        tomopy_route._checked(np.stack([good[0], 0 * good[0]]), (2, 4, 4))

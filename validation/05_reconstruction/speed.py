@@ -1,0 +1,279 @@
+"""Measure what reconstruction costs beside ASTRA, algotom, finufft and TomoPy, in one run, taking turns."""
+
+import importlib.util
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npsi_twin.projectors.analytic import Ellipse, line_integrals
+from npsi_twin.projectors.choice import choose_projector
+from npsi_twin.reconstruction.algorithms import fbp
+from npsi_twin.reconstruction.filters import closed_form_taps, sirt_fbp_taps
+from npsi_twin.reconstruction.iterative import IterationRecipe, sirt
+from npsi_twin.reconstruction.rings import RingRecipe, default_levels, remove_stripes
+from npsi_twin.reconstruction.rotation import RotationAxis
+from npsi_twin.reconstruction.route import Plan, ReconstructionRecipe, reconstruct
+from npsi_twin.reconstruction.toeplitz import ToeplitzEquations
+from npsi_twin.scan import ParallelBeam, Scan
+
+Row = dict[str, str | bool | None]
+ROUNDS = int(os.environ.get("NPSI_TWIN_VALIDATION_ROUNDS", "3"))
+PIXEL_NM = 1000.0
+
+
+def row(requirement: str, required: str, measured: str, passed: bool | None) -> Row:
+    return {"requirement": requirement, "required": required, "measured": measured, "passed": passed}
+
+
+def machine() -> str:
+    return f"{os.cpu_count()} cores, {platform.machine()}, minimum of {ROUNDS} interleaved rounds"
+
+
+def least_seconds(works: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Return the shortest time of every work, all taking turns; the first turn of each only warms up."""
+    for work in works.values():
+        work()
+    least = dict.fromkeys(works, np.inf)
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            least[name] = min(least[name], time.perf_counter() - start)
+    return least
+
+
+def foam(columns: int) -> list[Ellipse]:
+    rng = np.random.default_rng(0)
+    radius = 0.42 * columns * PIXEL_NM
+    shapes = [Ellipse((0.0, 0.0), (radius, radius), 0.004)]
+    for _ in range(60):
+        place, size = radius * rng.uniform(-0.6, 0.6, 2), radius * rng.uniform(0.02, 0.08)
+        shapes.append(Ellipse((place[0], place[1]), (size, size), 0.006 * rng.choice([-0.5, 1.0])))
+    return shapes
+
+
+def beam_of(columns: int, views: int) -> ParallelBeam:
+    return ParallelBeam(np.pi * np.arange(views) / views, columns, PIXEL_NM, (columns - 1) / 2)
+
+
+def astra_task(name: str, sinogram: NDArray[np.float32], beam: ParallelBeam, kernel: str = "linear") -> tuple[Any, int]:
+    import astra
+
+    volume = astra.create_vol_geom(beam.columns, beam.columns)
+    rays = astra.create_proj_geom("parallel", 1.0, beam.columns, beam.angles_rad)
+    task = astra.astra_dict(name)
+    task["ProjectorId"] = astra.create_projector(kernel, rays, volume)
+    task["ProjectionDataId"] = astra.data2d.create("-sino", rays, sinogram)
+    task["ReconstructionDataId"] = astra.data2d.create("-vol", volume, 0.0)
+    return astra.algorithm.create(task), task["ReconstructionDataId"]
+
+
+def run_astra(tasks: list[tuple[Any, int]], iterations: int = 1) -> list[NDArray[np.float32]]:
+    """Run ASTRA's algorithms, one a thread, as many as there are cores."""
+    import astra
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda task: astra.algorithm.run(task[0], iterations), tasks))
+    return [astra.data2d.get(task[1]) for task in tasks]
+
+
+def filtered_backprojection() -> list[Row]:
+    columns, views, slices = 512, 601, 32
+    beam = beam_of(columns, views)
+    sinogram = line_integrals(foam(columns), beam).astype(np.float32)
+    slab = np.repeat(sinogram[None], slices, axis=0)
+    fourier, nufft = (choose_projector(name, beam, columns) for name in ("fourier", "nufft"))
+    few = os.cpu_count() or 1
+    tasks = [astra_task("FBP", sinogram, beam) for _ in range(few)]
+    import algotom.rec.reconstruction as algotom
+
+    def by_algotom() -> NDArray[np.float32]:
+        made = algotom.fbp_reconstruction(
+            sinogram,
+            (columns - 1) / 2,
+            angles=beam.angles_rad,
+            ratio=None,
+            filter_name=None,
+            gpu=False,
+            apply_log=False,
+        )
+        return np.asarray(made, np.float32)
+
+    seconds = least_seconds(
+        {
+            "fourier": lambda: fbp(slab, fourier),
+            "nufft": lambda: fbp(slab[:8], nufft),
+            "astra": lambda: run_astra(tasks),
+            "algotom": by_algotom,
+        }
+    )
+    each = {name: seconds[name] / n for name, n in (("fourier", slices), ("nufft", 8), ("astra", few), ("algotom", 1))}
+    truth, errors = truth_of(columns), {}
+    inside = np.hypot(*np.meshgrid(*[np.arange(columns) - (columns - 1) / 2] * 2)) < 0.45 * columns
+    images = {
+        "fourier": fbp(slab[:1], fourier)[0],
+        "nufft": fbp(slab[:1], nufft)[0],
+        "astra": run_astra(tasks[:1])[0],
+        "algotom": by_algotom(),
+    }
+    for name, image in images.items():
+        errors[name] = float(np.sqrt(np.mean((image - truth)[inside] ** 2)) / 0.01)
+    rows = []
+    for name, least in (("astra", 50), ("algotom", 20), ("nufft", 2)):
+        ratio = each[name] / each["fourier"]
+        text = (
+            f"{ratio:.1f} times ({1000 * each['fourier']:.1f} against {1000 * each[name]:.1f} ms a slice), error "
+            f"{errors['fourier']:.4f} against {errors[name]:.4f}"
+        )
+        passed = ratio >= least and errors["fourier"] <= 1.001 * errors[name]
+        title = f"FBP, 512 x 512, 601 views, 32 slices, beside {name.replace('nufft', 'finufft')}"
+        rows.append(row(title, f"{least} times faster, error not larger", text, passed))
+    return rows
+
+
+def truth_of(columns: int) -> NDArray[np.float64]:
+    """Return the foam averaged over voxels, 4 x 4 points a voxel."""
+    fine = (np.arange(4 * columns) - (4 * columns - 1) / 2) * PIXEL_NM / 4
+    x, y = np.meshgrid(fine, fine)
+    image = np.zeros(x.shape)
+    for shape in foam(columns):
+        (cx, cy), (a, b) = shape.centre_nm, shape.semi_axes_nm
+        image += shape.attenuation_per_um * (np.hypot((x - cx) / a, (y - cy) / b) < 1)
+    return image.reshape(columns, 4, columns, 4).mean(axis=(1, 3))
+
+
+def sirt_steps() -> list[Row]:
+    columns, views, slices = 512, 601, 32
+    beam = beam_of(columns, views)
+    sinogram = line_integrals(foam(columns), beam).astype(np.float32)
+    slab = np.repeat(sinogram[None], slices, axis=0)
+    rays, few = choose_projector("rays", beam, columns), os.cpu_count() or 1
+    tasks = [astra_task("SIRT", sinogram, beam) for _ in range(few)]
+    equations = ToeplitzEquations(choose_projector("fourier", beam, columns))
+    volume = np.zeros((columns, columns, slices), np.float32)
+    seconds = least_seconds(
+        {
+            "one": lambda: sirt(slab, rays, IterationRecipe(iterations=1)),
+            "three": lambda: sirt(slab, rays, IterationRecipe(iterations=3)),
+            "toeplitz": lambda: equations.apply(volume),
+            "astra": lambda: run_astra(tasks),
+        }
+    )
+    ours, theirs = (seconds["three"] - seconds["one"]) / 2 / slices, seconds["astra"] / few
+    toeplitz = seconds["toeplitz"] / slices
+    text = f"{theirs / ours:.0f} times ({1000 * ours:.1f} against {1000 * theirs:.0f} ms a slice)"
+    title = "SIRT through rays, one iteration, 512 x 512, 601 views, 32 slices, beside ASTRA CPU"
+    rows = [row(title, "40 times faster", text, theirs / ours >= 40)]
+    text = f"{theirs / toeplitz:.0f} times ({1000 * toeplitz:.1f} ms a slice)"
+    rows.append(row("the normal operator by Toeplitz transforms, the same slices", "report", text, None))
+    columns, views = 256, 301
+    beam = beam_of(columns, views)
+    sinogram = line_integrals(foam(columns), beam).astype(np.float32)
+    theirs_image = run_astra([astra_task("SIRT", sinogram, beam)], 200)[0]
+    ours_image = sirt(sinogram[None], choose_projector("rays", beam, columns), IterationRecipe(iterations=200)).values
+    off = float(np.sqrt(np.mean((ours_image[0] - theirs_image) ** 2) / np.mean(theirs_image**2)))
+    rows.append(row("SIRT, 200 iterations at 256 x 256, 301 views: beside ASTRA's", "1.5 %", f"{off:.2%}", off < 0.015))
+    return rows
+
+
+def filters() -> list[Row]:
+    columns, views, iterations = 255, 301, 200
+    beam = beam_of(columns, views)
+    import astra
+
+    volume = astra.create_vol_geom(columns, columns)
+    rays = astra.create_proj_geom("parallel", 1.0, columns, beam.angles_rad)
+    strip = astra.OpTomo(astra.create_projector("strip", rays, volume))
+    image = np.zeros(columns**2, np.float32)
+
+    def step() -> None:
+        strip.rmatvec(strip.matvec(image))
+
+    seconds = least_seconds(
+        {"ours": lambda: sirt_fbp_taps(beam, iterations, cache=Path(os.devnull) / "none"), "one step": step}
+    )
+    ratio = iterations * seconds["one step"] / seconds["ours"]
+    text = f"{ratio:.0f} times ({seconds['ours']:.2f} against {iterations * seconds['one step']:.0f} s)"
+    title = "SIRT-FBP filters, 255 columns, 301 views, 200 iterations, beside 200 steps through ASTRA's strip kernel"
+    return [row(title, "20 times faster", text, ratio >= 20)]
+
+
+def stripes() -> list[Row]:
+    title = "stripe removal after Muench, 601 x 512, beside TomoPy's remove_stripe_fw"
+    sinograms = np.random.default_rng(0).random((8, 601, 512)).astype(np.float32)
+    recipe = RingRecipe(method="muench-tomopy")
+    if importlib.util.find_spec("tomopy") is None:
+        seconds = least_seconds(
+            {name: lambda r=r: remove_stripes(sinograms, r) for name, r in (("fast", recipe), ("ours", RingRecipe()))}
+        )
+        fast, plain = (f"{seconds[name] / 8 * 1000:.1f} ms" for name in ("fast", "ours"))
+        text = f"TomoPy is not installed; {fast} by modes, {plain} by PyWavelets' two-dimensional transforms"
+        return [row(title, "1.5 times faster, the same to 1e-5", text, None)]
+    import tomopy
+
+    swapped = np.ascontiguousarray(sinograms.transpose(1, 0, 2))
+    words = {"level": default_levels(512), "wname": "db5", "sigma": recipe.sigma_cycles, "pad": True}
+    seconds = least_seconds(
+        {
+            "ours": lambda: remove_stripes(sinograms, recipe),
+            "tomopy": lambda: tomopy.remove_stripe_fw(swapped.copy(), **words),
+        }
+    )
+    off = np.abs(
+        remove_stripes(sinograms, recipe)[0] - tomopy.remove_stripe_fw(swapped.copy(), **words).transpose(1, 0, 2)
+    )
+    ratio = seconds["tomopy"] / seconds["ours"]
+    text = f"{ratio:.1f} times, largest difference {off.max():.1e}"
+    return [row(title, "1.5 times faster, the same to 1e-5", text, ratio >= 1.5 and float(off.max()) < 1e-5)]
+
+
+def scaling() -> list[Row]:
+    texts = []
+    for columns in (256, 512, 1024, 2048):
+        views = int(1.17 * columns)
+        projector = choose_projector("fourier", beam_of(columns, views), columns)
+        slab = np.zeros((16, views, columns), np.float32)
+        seconds = least_seconds({"fbp": lambda p=projector, s=slab: fbp(s, p)})["fbp"] / 16
+        texts.append(f"{columns}: {1000 * seconds:.1f} ms")
+    return [row("FBP a slice, views 1.17 times the columns, 16 slices at once", "report", ", ".join(texts), None)]
+
+
+def memory() -> list[Row]:
+    """Run 16 rows of full width in a process of their own, and read its peak."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--memory"]
+    peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    title = "16 rows at 2448 columns and 1201 views, counts to SIRT-FBP: peak memory"
+    return [row(title, "below 6 GiB", f"{peak:.2f} GiB", peak < 6)]
+
+
+def full_width_rows() -> None:
+    columns, views = 2448, 1201
+    beam = beam_of(columns, views)
+    counts = np.full((views, 16, columns), 20_000, np.uint16)
+    flats = np.full((10, 16, columns), 30_000, np.uint16)
+    scan = Scan(counts, flats, np.zeros((10, 16, columns), np.uint16), beam)
+    taps = np.repeat(closed_form_taps(columns, views, 200)[None], views, axis=0).astype(np.float32)
+    reconstruct(scan, ReconstructionRecipe(), plan=Plan(RotationAxis(1223.5, 0.0, "given"), taps, "fourier", 0))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+
+
+def rows() -> list[Row]:
+    return filtered_backprojection() + sirt_steps() + filters() + stripes() + scaling() + memory()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--memory"]:
+        full_width_rows()
+    else:
+        for line in rows():
+            print(line)
