@@ -12,10 +12,11 @@ the dense alloy (c = 1). Its interface of energy Gamma, a smooth random field, t
 
 so that a body holds N_1 cycles where G = Gamma, and what is left, the attached share a, carries the charge of what is
 lost until it is full. That share is the cell's: the mean over all interface energies, since a field of some micrometres
-holds but a few of the bodies that decide how long a cell lives. The height of loose particles is that of the layer they
-hang in, that of an agglomerate its own, from the cycle on in which it welded. From D = 1/2 on a body stands off the
-foil; at D = 1 it is lost and takes no more part. In the scene whole islands go by the interface energies drawn for it,
-so that a field may lose more or less than the cell: their particles are declared lost, cracks open round them.
+holds but a few of the bodies that decide how long a cell lives. Loose particles stand as tall as the layer they hang
+in; an agglomerate, from the cycle on in which it welded, as tall as the envelopes of its column pressed together. From
+D = 1/2 on a body stands off the foil; at D = 1 it is lost and takes no more part. In the scene whole islands go by the
+interface energies drawn for it, so that a field may lose more or less than the cell: their particles are declared lost,
+cracks open round them.
 
 A porous film of 2 um releases 0.9 J/m2, one of 16 um 7, a dense agglomerate of 3 um 30: the paper's claim in numbers.
 Bodies do not hold on to their neighbours, and nothing leaves an island in part.
@@ -101,7 +102,7 @@ class Delamination(Recipe):
         ge=1, le=6,
     )  # fmt: skip
     hold_cycles: float = parameter(
-        2100.0, "N_1: cycles that an interface holds where G = Gamma", unit="cycles",
+        2050.0, "N_1: cycles that an interface holds where G = Gamma", unit="cycles",
         source="inferred: life of 435 cycles at 2000 mAh/g", ge=1, le=1e6,
     )  # fmt: skip
     feedback_exponent: float = parameter(
@@ -183,35 +184,28 @@ class Delamination(Recipe):
         pristine_um = tall_um * history.pristine_height_nm / electrode.layer.mean_nm
         lithium = alloy.lithium_per_silicon(min(history.cut_off_mah_per_g, history.full_capacity_mah_per_g))
         never = ~np.isfinite(states.weld_cycle)
-        kinds = (
-            (pristine_um, states.loose_solid_fraction),
-            (np.minimum(_own_height_um(electrode), tall_um), states.welded_solid_fraction),
-        )
         loose, welded = (
             (
-                energy_release_rate_j_per_m2(height_um, np.where(never, electrode.pores.solid_fraction, solid), lithium)
+                energy_release_rate_j_per_m2(
+                    pristine_um, np.where(never, electrode.pores.solid_fraction, solid), lithium
+                )
                 / self.interface_energy_j_per_m2
             )
             ** self.fatigue_exponent
-            for height_um, solid in kinds
+            for solid in (states.loose_solid_fraction, states.welded_solid_fraction)
         )
+        # Over the pristine height: how tall the layer stands, and how tall its envelopes would, pressed together.
+        taller = history.thickness_ratio**self.fatigue_exponent
+        compact = (history.thickness_ratio * history.packing_fraction) ** self.fatigue_exponent
         most = history.full_capacity_mah_per_g / history.cut_off_mah_per_g
         worn, attached, then = np.zeros(particles.count), np.ones(history.cycles.size), np.zeros(particles.count)
         left = 1.0
         for n in history.cycles:
-            taller = history.thickness_ratio[n - 1] ** self.fatigue_exponent
             burden = min(1 / max(left, _LEAST_ACTIVE), most) ** self.feedback_exponent
-            worn = worn + np.where(n >= states.weld_cycle, welded, loose * taller) * (burden / self.hold_cycles)
+            worn = worn + np.where(n >= states.weld_cycle, welded * compact[n - 1], loose * taller[n - 1]) * (
+                burden / self.hold_cycles
+            )
             left = attached[n - 1] = float((silicon * self._survival(worn)).sum() / silicon.sum())
             if n == cycle:
                 then = worn
         return then, attached
-
-
-def _own_height_um(electrode: Electrode) -> Floats:
-    """Return how tall each particle's agglomerate is, (particles,), um."""
-    particles, ids = electrode.particles, electrode.states.agglomerate
-    top, bottom = np.full(ids.size, -np.inf), np.full(ids.size, np.inf)
-    np.maximum.at(top, ids, particles.centre_nm[:, 1] + particles.upper_nm[:, 1])
-    np.minimum.at(bottom, ids, particles.centre_nm[:, 1] + particles.lower_nm[:, 1])
-    return np.asarray((top - bottom)[ids] / 1e3)

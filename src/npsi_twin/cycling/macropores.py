@@ -42,7 +42,7 @@ class Macropores(Recipe):
         le=2,
     )
     cycle_rise: float = parameter(
-        5.8, "rise of a layer of loose particles in the long run, relative",
+        6.5, "rise of a layer of loose particles in the long run, relative",
         source="inferred: more than eight times the thickness after 500 cycles (Zhao 2018, section 3.2.1)", ge=0, le=30,
     )  # fmt: skip
     rise_cycles: float = parameter(
