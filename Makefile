@@ -21,7 +21,7 @@ check: .venv/installed-lint
 	$(BIN)/mypy
 
 # Every validation page is rendered from what its script measures.
-validation: .venv/installed-test
+validation: .venv/installed-validation
 	for run in validation/*/run.py; do $(BIN)/python $$run || exit 1; done
 
 .venv/bin/python:
@@ -33,6 +33,10 @@ validation: .venv/installed-test
 
 .venv/installed-test: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+.venv/installed-validation: .venv/installed-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,validation]'
 	touch $@
 
 .venv/installed-lint: .venv/installed-test

@@ -10,6 +10,7 @@ from npsi_twin.electrode.bicontinuous import SiliconRecipe, build_pore_networks,
 from npsi_twin.electrode.bismuth import BismuthBeads
 from npsi_twin.electrode.polyhedra import measure_polyhedra
 from npsi_twin.electrode.powder import Particles
+from npsi_twin.electrode.states import pristine_states
 from npsi_twin.electrode.surfaces import HeightMap
 from npsi_twin.electrode.voxelise import voxelise
 from npsi_twin.electrode.waves import WaveField, shell_waves
@@ -27,7 +28,7 @@ def cubes(edge_nm, centres):
     found = measure_polyhedra(normals, distances, start)
     return Particles(
         np.asarray(centres, float), normals, distances, start, found.lower_nm, found.upper_nm, found.volume_nm3,
-        np.zeros(count), np.ones(count),
+        np.zeros(count), np.ones(count), np.full(6 * count, -np.inf), np.zeros(count),
     )  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def test_every_particle_has_the_asked_porosity(block, porosity):
     particles = cubes(1000.0, [(0, 0, -1600.0), (0, 0, 0), (0, 0, 1600.0)])
     pores = build_pore_networks(SiliconRecipe(porosity_fraction=porosity), particles, seeds=Seeds(8))
     alone = replace(
-        block, particles=particles, pores=pores,
+        block, particles=particles, pores=pores, states=pristine_states(3),
         bismuth=BismuthBeads(np.empty((0, 3)), np.zeros(4, np.int64), 50.0),
         foil=flat(-3000.0), layer=flat(0.0),
     )  # fmt: skip
@@ -89,7 +90,10 @@ def test_unresolved_pores_keep_their_mean(block):
     particles = cubes(1200.0, [(0, 0, 0)])
     pores = build_pore_networks(SiliconRecipe(), particles, seeds=Seeds(9))
     beads = BismuthBeads(np.empty((0, 3)), np.zeros(2, np.int64), 50.0)
-    alone = replace(block, particles=particles, pores=pores, bismuth=beads, foil=flat(-3000.0), layer=flat(0.0))
+    alone = replace(
+        block, particles=particles, pores=pores, bismuth=beads, foil=flat(-3000.0), layer=flat(0.0),
+        states=pristine_states(particles.count),
+    )  # fmt: skip
     for voxel in (50.0, 100.0, 150.0):
         size = int(2400 / voxel)
         found = voxelise(alone, VoxelGrid((size, size, size), voxel), range(size))

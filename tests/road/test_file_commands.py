@@ -64,10 +64,10 @@ def test_an_object_goes_through_the_same_microscope_and_comes_back(cylinder, mic
     reconstruct_file(tmp_path / "own" / "scan.h5", tmp_path / "back", changes=changes)
     with h5py.File(tmp_path / "back" / "reconstruction.h5") as file:
         recovered = file["attenuation_per_um"][()]
-    # Ten pixels inside the edge, out of reach of the zone plate's tails. Noise: 1 / sqrt(6000 quanta) a ray and 60
-    # views make some 0.01 per um a voxel of 51 nm; the mean over 4 rows of 316 voxels is good to 1 %.
+    # Ten pixels inside the edge, out of reach of the zone plate's tails. The mean of a row scatters by 5 % (photons of
+    # 60 views behind copper, and flats that share a row's gains), that of four rows by 2.5 %: three of those.
     y, x = np.mgrid[:64, :64] - 31.5
-    assert recovered[:, np.hypot(y, x) < 10].mean() == pytest.approx(0.04709, rel=0.03)
+    assert recovered[:, np.hypot(y, x) < 10].mean() == pytest.approx(0.04709, rel=0.075)
 
 
 def test_the_layout_and_the_number_of_workers_change_no_count(cylinder, microscope, tmp_path):

@@ -18,6 +18,7 @@ FILES = (
     "specification.toml",
     "truth.h5",
     "scan.h5",
+    "scan_truth.h5",
     "reconstruction.h5",
     "segmentation.h5",
     "measurements.csv",
@@ -67,7 +68,7 @@ def test_truth_is_exact_and_whole(run, tiny):
         assert file.attrs["voxel_nm"] == grid.voxel_nm
         arrays = {name: data[()] for name, data in file.items() if isinstance(data, h5py.Dataset)}
     fractions = [name for name in arrays if name.endswith("_fraction")]
-    assert len(fractions) == 5
+    assert len(fractions) == 6
     assert all(array.shape == grid.shape for array in arrays.values())
     # Rounding of five float32 fractions.
     np.testing.assert_allclose(sum(arrays[name].astype(float) for name in fractions), 1.0, atol=5e-7)

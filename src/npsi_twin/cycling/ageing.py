@@ -305,7 +305,7 @@ def age(electrode: Electrode, hypothesis: AgeingHypothesis, condition: Condition
     >>> worn = AgeingHypothesis("worn", (DepthFatigue(), Lithiation(), Swelling()))
     >>> aged = age(scene, worn, condition("2000/100").ending("lithiated"), seeds=Seeds(1))
     >>> round(float(aged.history.active_fraction[99]), 2), aged.history.life_cycles
-    (0.93, 435.0)
+    (0.93, 440.0)
     """
     _check_possible(hypothesis, condition)
     if condition.is_pristine:
