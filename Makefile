@@ -10,8 +10,9 @@ demo: .venv/installed
 	$(BIN)/npsi-twin run --out runs/demo --overwrite
 	@echo "Open runs/demo/report.html"
 
+# Files side by side on all cores; a file's tests share what they build.
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # Linters, import contracts and types; what CI runs after the tests.
 check: .venv/installed-lint
