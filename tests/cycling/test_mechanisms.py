@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from npsi_twin.cycling.ageing import HYPOTHESES_SHIPPED, AgeingHypothesis, age, mechanisms
-from npsi_twin.cycling.agglomeration import Agglomeration, neighbours
+from npsi_twin.cycling.agglomeration import Agglomeration
 from npsi_twin.cycling.blocked_diffusion import BlockedDiffusion
 from npsi_twin.cycling.capacity import ContactLoss, DepthFatigue, bare_silicon_nm3
 from npsi_twin.cycling.delamination import Delamination, energy_release_rate_j_per_m2
-from npsi_twin.cycling.layer import fill_of
+from npsi_twin.cycling.layer import fill_of, neighbours
 from npsi_twin.cycling.lithiation import Lithiation
 from npsi_twin.cycling.macropores import Macropores
 from npsi_twin.cycling.protocol import condition

@@ -120,7 +120,8 @@ AGGLOMERATION = AgeingHypothesis(
 )  # fmt: skip
 #: The null: silicon drops out with the depth of charge, whatever its neighbours do.
 DEPTH_FATIGUE = AgeingHypothesis(
-    "depth-fatigue", (DepthFatigue(), Lithiation(), Swelling(), Macropores(first_rise=0.4), Pulverisation())
+    "depth-fatigue",
+    (DepthFatigue(), Lithiation(), Swelling(), Macropores(first_rise=0.41, cycle_rise=3.0), Pulverisation()),
 )
 #: The layer fills with what the electrolyte leaves, and comes off as it thickens.
 SEI_SWELLING = AgeingHypothesis(
@@ -129,7 +130,8 @@ SEI_SWELLING = AgeingHypothesis(
 )
 #: Particles lose contact, at the same rate at every capacity.
 CONTACT_LOSS = AgeingHypothesis(
-    "contact-loss", (ContactLoss(), Lithiation(), Swelling(), Macropores(first_rise=0.4), Pulverisation())
+    "contact-loss",
+    (ContactLoss(), Lithiation(), Swelling(), Macropores(first_rise=0.41, cycle_rise=3.0), Pulverisation()),
 )
 #: What this package ships.
 HYPOTHESES_SHIPPED = (NONE, SWELLING, AGGLOMERATION, DEPTH_FATIGUE, SEI_SWELLING, CONTACT_LOSS)

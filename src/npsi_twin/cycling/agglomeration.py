@@ -26,10 +26,9 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from npsi_twin.cycling.capacity import begun
-from npsi_twin.cycling.layer import body_centres, fill_of, filled, raised, with_macropores
+from npsi_twin.cycling.layer import body_centres, fill_of, filled, neighbours, raised, with_macropores
 from npsi_twin.cycling.protocol import Condition
 from npsi_twin.electrode.bicontinuous import swollen_pore_networks
 from npsi_twin.electrode.polyhedra import Floats, Integers
@@ -39,9 +38,6 @@ from npsi_twin.electrode.states import History
 from npsi_twin.errors import IncompatibleError
 from npsi_twin.recipes import Recipe, parameter
 from npsi_twin.seeds import Seeds
-
-#: Particles whose middles are closer than this many times the sum of their radii are neighbours.
-_NEAR = 1.1
 
 
 class Agglomeration(Recipe):
@@ -169,15 +165,6 @@ class Agglomeration(Recipe):
         drawn = replace(electrode, particles=packed, pores=pores)
         # What members leave behind is open: carbon and binder keep their room.
         return filled(with_macropores(drawn, self.macropore_um, seeds=seeds), before)
-
-
-def neighbours(electrode: Electrode) -> Integers:
-    """Return the pairs (pairs, 2) of particles that stand next to one another, in the order of their numbers."""
-    places, radii = electrode.particles.centre_nm, electrode.particles.diameter_nm / 2
-    pairs = cKDTree(places).query_pairs(2 * _NEAR * radii.max(initial=0.0), output_type="ndarray").astype(np.int64)
-    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-    apart = np.sqrt(((places[pairs[:, 0]] - places[pairs[:, 1]]) ** 2).sum(axis=1))
-    return np.asarray(pairs[apart < _NEAR * (radii[pairs[:, 0]] + radii[pairs[:, 1]])])
 
 
 def _root(parents: Integers, particle: int) -> int:

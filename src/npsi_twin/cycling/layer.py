@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.spatial import cKDTree
 
 from npsi_twin.electrode.binder import CarbonBinder, Macropores, no_macropores, solve_solids
-from npsi_twin.electrode.polyhedra import Floats
+from npsi_twin.electrode.polyhedra import Floats, Integers
 from npsi_twin.electrode.repacking import repack
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.electrode.surfaces import HeightMap
@@ -23,6 +24,8 @@ from npsi_twin.electrode.waves import WaveField, smooth_waves
 from npsi_twin.errors import IncompatibleError, ParameterError
 from npsi_twin.seeds import Seeds
 
+#: Particles whose middles are closer than this many times the sum of their radii are neighbours.
+_NEAR = 1.1
 #: Waves of the macropores' field; share of the layer that a body as tall as the layer has to move in.
 _WAVES, _LEAST_FREE = 64, 0.1
 
@@ -177,6 +180,15 @@ def body_centres(electrode: Electrode) -> Floats:
     return np.stack([total[ids] / weight[ids] for total in sums], axis=1)
 
 
+def neighbours(electrode: Electrode) -> Integers:
+    """Return the pairs (pairs, 2) of particles that stand next to one another, in the order of their numbers."""
+    places, radii = electrode.particles.centre_nm, electrode.particles.diameter_nm / 2
+    pairs = cKDTree(places).query_pairs(2 * _NEAR * radii.max(initial=0.0), output_type="ndarray").astype(np.int64)
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    apart = np.sqrt(((places[pairs[:, 0]] - places[pairs[:, 1]]) ** 2).sum(axis=1))
+    return np.asarray(pairs[apart < _NEAR * (radii[pairs[:, 0]] + radii[pairs[:, 1]])])
+
+
 def _lifts(electrode: Electrode, stretch: float, envelope_nm3: Floats) -> Floats:
     """Return how far each particle moves up, (particles,), nm; members of an agglomerate move together."""
     particles, ids = electrode.particles, electrode.states.agglomerate
@@ -191,7 +203,25 @@ def _lifts(electrode: Electrode, stretch: float, envelope_nm3: Floats) -> Floats
     free = np.maximum(height - tall, _LEAST_FREE * height)
     free_now = np.maximum(stretch * height - grown * tall, _LEAST_FREE * height)
     share = np.minimum(clear / free, 1.0)
-    return np.asarray(share * free_now - clear + (grown - 1) * tall / 2)
+    lift = share * free_now - clear + (grown - 1) * tall / 2
+    # Nothing overtakes what lies over it: neighbours then never come closer, and none is pushed through the top.
+    lower, upper = _ordered(neighbours(electrode), particles.centre_nm[:, 1])
+    for _ in range(ids.size):
+        before = lift.copy()
+        np.minimum.at(lift, lower, before[upper])
+        least = np.full(ids.size, np.inf)
+        np.minimum.at(least, ids, lift)
+        lift = least[ids]
+        if np.array_equal(lift, before):
+            break
+    return np.asarray(lift)
+
+
+def _ordered(pairs: Integers, height_nm: Floats) -> tuple[Integers, Integers]:
+    """Return the lower and the upper particle of each pair."""
+    first, second = pairs.T
+    swap = height_nm[first] > height_nm[second]
+    return np.where(swap, second, first), np.where(swap, first, second)
 
 
 def _with_solid_room(electrode: Electrode, macropores: Macropores | None = None) -> Electrode:
