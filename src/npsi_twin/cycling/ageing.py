@@ -6,8 +6,8 @@ may change places, envelopes, levels and lithium, it writes its part of the cell
 references. A pristine condition leaves every scene as it is.
 
 Lithiation comes before losses that follow from it, and yet must know what is left to charge: a list is played once
-with all silicon active, and once more with the active share that came out. Every loss here depends on the nominal
-charge alone, so that the second playing is consistent.
+with all silicon active, and once more with the active share that came out. Losses here depend on the nominal
+charge and on where bodies stand, so that the second playing comes close to the first.
 
 Shipped are `NONE`, `SWELLING` (first lithiations), `AGGLOMERATION` (the paper's), `DEPTH_FATIGUE` (the null),
 `SEI_SWELLING` and `CONTACT_LOSS`; `register_hypothesis` and `register_mechanism` add others, and a specification can
