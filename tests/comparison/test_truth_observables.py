@@ -166,7 +166,7 @@ def test_life_is_that_of_the_history():
     scene = Scene(1)
     scene.put(0, block((0, 10)))
     ones = np.ones(5)
-    scene.history = History(2000.0, 3000.0, ones, ones.copy(), np.array([1.0, 1.0, 0.7, 0.6, 0.5]))
+    scene.history = History(2000.0, 3000.0, ones, ones.copy(), np.array([1.0, 1.0, 0.7, 0.6, 0.5]), ones.copy())
     assert (scene.observe().life_cycles, scene.observe().recorded_cycles) == (3, 5)
 
 

@@ -7,7 +7,7 @@ references. A pristine condition leaves every scene as it is.
 
 Lithiation comes before losses that follow from it, and yet must know what is left to charge: a list is played once
 with all silicon active, and once more with the active share that came out. Losses here depend on the nominal
-charge and on where bodies stand, so that the second playing comes close to the first.
+charge, and through the contacts on who stands next to whom, so that the second playing comes close to the first.
 
 Shipped are `NONE`, `SWELLING` (first lithiations), `AGGLOMERATION` (the paper's), `DEPTH_FATIGUE` (the null),
 `SEI_SWELLING` and `CONTACT_LOSS`; `register_hypothesis` and `register_mechanism` add others, and a specification can
@@ -114,14 +114,14 @@ SWELLING = AgeingHypothesis(
 AGGLOMERATION = AgeingHypothesis(
     "agglomeration",
     (
-        Lithiation(), Swelling(), Agglomeration(), Macropores(), SeiGrowth(coulombic_efficiency=0.9999),
-        BlockedDiffusion(), Pulverisation(), Delamination(),
+        Lithiation(), Swelling(), Agglomeration(), SeiGrowth(coulombic_efficiency=0.9999), Pulverisation(),
+        Macropores(), BlockedDiffusion(), Delamination(),
     ),
 )  # fmt: skip
 #: The null: silicon drops out with the depth of charge, whatever its neighbours do.
 DEPTH_FATIGUE = AgeingHypothesis(
     "depth-fatigue",
-    (DepthFatigue(), Lithiation(), Swelling(), Macropores(first_rise=0.41, cycle_rise=3.0), Pulverisation()),
+    (DepthFatigue(), Lithiation(), Swelling(), Pulverisation(), Macropores(first_rise=0.41, cycle_rise=3.0)),
 )
 #: The layer fills with what the electrolyte leaves, and comes off as it thickens.
 SEI_SWELLING = AgeingHypothesis(
@@ -131,7 +131,7 @@ SEI_SWELLING = AgeingHypothesis(
 #: Particles lose contact, at the same rate at every capacity.
 CONTACT_LOSS = AgeingHypothesis(
     "contact-loss",
-    (ContactLoss(), Lithiation(), Swelling(), Macropores(first_rise=0.41, cycle_rise=3.0), Pulverisation()),
+    (ContactLoss(), Lithiation(), Swelling(), Pulverisation(), Macropores(first_rise=0.41, cycle_rise=3.0)),
 )
 #: What this package ships.
 HYPOTHESES_SHIPPED = (NONE, SWELLING, AGGLOMERATION, DEPTH_FATIGUE, SEI_SWELLING, CONTACT_LOSS)

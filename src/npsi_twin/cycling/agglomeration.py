@@ -55,7 +55,7 @@ class Agglomeration(Recipe):
         12, "most particles in an agglomerate", source="assumed: those within a few micrometres", ge=1, le=1000
     )
     closing: float = parameter(
-        0.65, "share of a member's pores that close", source="assumed: 1 is a dense body", ge=0, le=1
+        0.28, "share of a member's pores that close", source="assumed: 1 is a dense body", ge=0, le=1
     )
     arching: float = parameter(
         4.7, "rise of the layer's height over the probability of contact in the first lithiation",
@@ -125,7 +125,8 @@ class Agglomeration(Recipe):
     def _bodies(self, electrode: Electrode, history: History, cycle: int, seeds: Seeds) -> tuple[Integers, Floats]:
         """Return each particle's agglomerate after ``cycle``, and the cycle of its first weld."""
         count, pairs = electrode.particles.count, neighbours(electrode)
-        fate = seeds.stream(self.name).random(len(pairs))
+        # Each pair draws its own: who else stands near moves nobody's fate.
+        fate = np.array([seeds.stream(self.name, int(i), int(j)).random() for i, j in pairs])
         # The contact welds in the first cycle in which the welded share passes its fate.
         welds = np.searchsorted(self.welded_share(history), fate) + 1.0
         root, members, first = np.arange(count), np.ones(count, int), np.full(count, np.inf)

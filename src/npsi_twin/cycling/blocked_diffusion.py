@@ -107,7 +107,13 @@ class BlockedDiffusion(Recipe):
             core_lithium_per_silicon=inner,
             core_distances_nm=np.where(dense[owner], planes, -np.inf),
         )
-        return replace(electrode, particles=split, pores=solve_levels(pores, split, 1 - pores.solid_fraction))
+        # In a body that was drawn out, the level bounds clumps of a density of their own.
+        density = np.where(states.clump_solid_fraction > 0, states.clump_solid_fraction, 1.0)
+        share = pores.solid_fraction / density
+        solved = solve_levels(replace(pores, solid_fraction=share), split, 1 - share, dense)
+        return replace(
+            electrode, particles=split, pores=replace(solved, solid_fraction=solved.solid_fraction * density)
+        )
 
     def _split(self, mean: float, core: float, most: float) -> tuple[float, float]:
         """Return lithium of shell and core whose silicon and lithium, at one solid share, add up to the mean's."""

@@ -57,6 +57,7 @@ def with_history(
         thickness_ratio=ones,
         packing_fraction=np.zeros(ones.size),
         active_fraction=ones.copy(),
+        filled_ratio=ones.copy(),
         pristine_height_nm=electrode.layer.mean_nm,
         charged_fraction=charged_fraction,
     )

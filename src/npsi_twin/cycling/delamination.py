@@ -11,12 +11,13 @@ the dense alloy (c = 1). Its interface of energy Gamma, a smooth random field, t
     dD/dN = (1/N_1) (G / Gamma)^n b^m,   b = min(1/a, Q_p/Q_c),
 
 so that a body holds N_1 cycles where G = Gamma, and what is left, the attached share a, carries the charge of what is
-lost until it is full. That share is the cell's: the mean over all interface energies, since a field of some micrometres
-holds but a few of the bodies that decide how long a cell lives. Loose particles stand as tall as the layer they hang
-in; an agglomerate, from the cycle on in which it welded, as tall as the envelopes of its column pressed together. From
-D = 1/2 on a body stands off the foil; at D = 1 it is lost and takes no more part. In the scene whole islands go by the
-interface energies drawn for it, so that a field may lose more or less than the cell: their particles are declared lost,
-cracks open round them.
+lost until it is full. That share is the cell's: the mean over all interface energies and over the layer's heights, both
+lognormal, about the specimen's mean height, since a field of some micrometres holds but a few of the bodies that decide
+how long a cell lives. Loose particles stand as tall as the layer without its open space (a foam that is drawn out keeps
+phi h, and so its G); an agglomerate, from the cycle on in which it welded, as tall as the envelopes of its column
+pressed together. From D = 1/2 on a body stands off the foil; at D = 1 it is lost and takes no more part. In the scene
+whole islands go by the height and the interface energy at their place, so that a field may lose more or less than the
+cell: their particles are declared lost, cracks open round them.
 
 A porous film of 2 um releases 0.9 J/m2, one of 16 um 7, a dense agglomerate of 3 um 30: the paper's claim in numbers.
 Bodies do not hold on to their neighbours, and nothing leaves an island in part.
@@ -29,6 +30,7 @@ V. A. Sethuraman et al., J. Power Sources 195 (2010) 5062 (flow stress);
 L. J. Gibson, M. F. Ashby, "Cellular Solids", Cambridge (1997), chapter 5 (foams).
 """
 
+import math
 from dataclasses import replace
 from typing import Literal
 
@@ -102,7 +104,7 @@ class Delamination(Recipe):
         ge=1, le=6,
     )  # fmt: skip
     hold_cycles: float = parameter(
-        2050.0, "N_1: cycles that an interface holds where G = Gamma", unit="cycles",
+        24.0, "N_1: cycles that an interface holds where G = Gamma", unit="cycles",
         source="inferred: life of 435 cycles at 2000 mAh/g", ge=1, le=1e6,
     )  # fmt: skip
     feedback_exponent: float = parameter(
@@ -135,7 +137,7 @@ class Delamination(Recipe):
             )
         electrode, history = begun(electrode, condition)
         worn, attached = self._tire(electrode, history, condition.cycle)
-        damage = worn * self._weakness(electrode, seeds)
+        damage = worn * self._haste(electrode, seeds)
         ids, silicon = electrode.states.agglomerate, bare_silicon_nm3(electrode)
         body = np.bincount(ids, silicon * damage, ids.size) / np.maximum(np.bincount(ids, silicon, ids.size), 1e-300)
         lost = body[ids] >= 1
@@ -153,59 +155,66 @@ class Delamination(Recipe):
             history=replace(history, active_fraction=history.active_fraction * attached),
         )
 
-    def _weakness(self, electrode: Electrode, seeds: Seeds) -> Floats:
-        """Return how much faster than on the mean interface each particle's body tires, (particles,)."""
+    def _haste(self, electrode: Electrode, seeds: Seeds) -> Floats:
+        """Return how much faster each particle's body tires than one of mean height on the mean interface."""
         along, _, across = body_centres(electrode).T
         field = smooth_waves(seeds.stream(self.name), _WAVES, 1e3 * self.correlation_length_um, axes=(0, 2))
         unit = field.at(np.stack([along, np.zeros_like(along), across], axis=1))
-        return np.asarray(
-            np.exp(-self.fatigue_exponent * (self.interface_spread * unit - self.interface_spread**2 / 2))
-        )
+        held = np.exp(self.interface_spread * unit - self.interface_spread**2 / 2)
+        taller = electrode.layer.at(along, across) / electrode.layer.mean_nm
+        return np.asarray((taller / held) ** self.fatigue_exponent)
 
-    def _survival(self, worn: Floats) -> Floats:
-        """Return the probability that a body is attached, over all interface energies, from its damage on the mean one.
+    def _survival(self, worn: Floats, height_variation: float) -> Floats:
+        """Return the probability that a body is attached, over all interface energies and heights.
+
+        Parameters
+        ----------
+        worn
+            Damage at the mean height on the mean interface.
+        height_variation
+            Coefficient of variation of the layer's height.
 
         Examples
         --------
-        >>> Delamination(interface_spread=0.0)._survival(np.array([0.9, 1.0]))
+        >>> Delamination(interface_spread=0.0)._survival(np.array([0.9, 1.0]), 0.0)
         array([1., 0.])
         """
-        width = self.fatigue_exponent * self.interface_spread
+        height_spread = math.sqrt(math.log1p(height_variation**2))
+        width = math.hypot(self.interface_spread, height_spread)
         if width == 0:
             return np.asarray((worn < 1).astype(float))
+        shift = (self.interface_spread**2 - height_spread**2) / 2
         with np.errstate(divide="ignore"):
-            return np.asarray(ndtr(-np.log(worn) / width - self.interface_spread / 2))
+            return np.asarray(ndtr(-(np.log(worn) / self.fatigue_exponent + shift) / width))
 
     def _tire(self, electrode: Electrode, history: History, cycle: int) -> tuple[Floats, Floats]:
-        """Return damage on the mean interface after ``cycle`` (particles,), and the cell's attached share (cycles,)."""
-        silicon, states, particles = bare_silicon_nm3(electrode), electrode.states, electrode.particles
-        along, _, across = body_centres(electrode).T
-        tall_um = electrode.layer.at(along, across) / 1e3
-        pristine_um = tall_um * history.pristine_height_nm / electrode.layer.mean_nm
+        """Return damage after ``cycle`` at mean height and interface (particles,), and the cell's attached share."""
+        silicon, states, pores = bare_silicon_nm3(electrode), electrode.states, electrode.pores
+        height_um, variation = (
+            np.asarray(history.pristine_height_nm / 1e3),
+            electrode.layer.sd_nm / electrode.layer.mean_nm,
+        )
         lithium = alloy.lithium_per_silicon(min(history.cut_off_mah_per_g, history.full_capacity_mah_per_g))
-        never = ~np.isfinite(states.weld_cycle)
         loose, welded = (
             (
-                energy_release_rate_j_per_m2(
-                    pristine_um, np.where(never, electrode.pores.solid_fraction, solid), lithium
-                )
+                energy_release_rate_j_per_m2(height_um, np.where(solid > 0, solid, pores.solid_fraction), lithium)
                 / self.interface_energy_j_per_m2
             )
             ** self.fatigue_exponent
             for solid in (states.loose_solid_fraction, states.welded_solid_fraction)
         )
-        # Over the pristine height: how tall the layer stands, and how tall its envelopes would, pressed together.
-        taller = history.thickness_ratio**self.fatigue_exponent
+        # Over the pristine height: how tall the filled layer stands, and how tall its envelopes would alone.
+        taller = history.filled_ratio**self.fatigue_exponent
         compact = (history.thickness_ratio * history.packing_fraction) ** self.fatigue_exponent
         most = history.full_capacity_mah_per_g / history.cut_off_mah_per_g
-        worn, attached, then = np.zeros(particles.count), np.ones(history.cycles.size), np.zeros(particles.count)
-        left = 1.0
+        worn, then = np.zeros(silicon.size), np.zeros(silicon.size)
+        attached, left = np.ones(history.cycles.size), 1.0
         for n in history.cycles:
             burden = min(1 / max(left, _LEAST_ACTIVE), most) ** self.feedback_exponent
             worn = worn + np.where(n >= states.weld_cycle, welded * compact[n - 1], loose * taller[n - 1]) * (
                 burden / self.hold_cycles
             )
-            left = attached[n - 1] = float((silicon * self._survival(worn)).sum() / silicon.sum())
+            left = attached[n - 1] = float((silicon * self._survival(worn, variation)).sum() / silicon.sum())
             if n == cycle:
                 then = worn
         return then, attached

@@ -1,10 +1,11 @@
 """The layer's room: what happens to everything in a layer that grows in height.
 
-Mechanisms that push the layer up call `stretched` (envelopes may grow with it) or `raised` (open space alone). Foil,
-width and length never change: all growth goes into the height. Particles move up in proportion, members of an
-agglomerate together, and are packed again; carbon and binder keep their volume; what opens between the particles
-without being filled is macropores, and carbon and binder hang in webs between them. Bodies that stand on the foil stay
-there, bodies that reach the top keep reaching it, and those between keep their share of the free height.
+Mechanisms that push the layer up call `stretched` (envelopes may grow with it), `raised` (open space between envelopes)
+or `dilated` (open space within envelopes too). Foil, width and length never change: all growth goes into the height.
+Particles move up in proportion, members of an agglomerate together, and are packed again; carbon and binder keep their
+volume; what opens between the particles without being filled is macropores, and carbon and binder hang in webs between
+them. Bodies that stand on the foil stay there, bodies that reach the top keep reaching it, and those between keep their
+share of the free height.
 """
 
 import math
@@ -14,8 +15,10 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.spatial import cKDTree
 
+from npsi_twin.electrode.bicontinuous import clumped_networks
 from npsi_twin.electrode.binder import CarbonBinder, Macropores, no_macropores, solve_solids
 from npsi_twin.electrode.polyhedra import Floats, Integers
+from npsi_twin.electrode.powder import bounded_particles
 from npsi_twin.electrode.repacking import repack
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.electrode.surfaces import HeightMap
@@ -64,6 +67,12 @@ def fill_of(electrode: Electrode) -> Fill:
         raise IncompatibleError(
             "layer: the layer is to grow after islands have come off the foil or cores have formed, and both belong to "
             "places that would move. Let delamination and blocked diffusion act after all that moves particles."
+        )
+    if electrode.states.clump_solid_fraction.any():
+        raise IncompatibleError(
+            "layer: the layer is to grow after macropores have drawn broken particles out, and drawn-out bodies cannot "
+            "be packed again. Let macropores act after all that packs particles (swelling, agglomeration, SEI growth), "
+            "once."
         )
     binder = electrode.carbon_binder
     domain = room_between_particles(_with_solid_room(electrode), even=True)
@@ -132,6 +141,61 @@ def raised(
     stretch = 1 + rise_nm / electrode.layer.mean_nm
     grown = stretched(electrode, stretch, electrode.particles.envelope_nm3, clearance_nm)
     return filled(grown, replace(before, binder_room_per_silicon=before.binder_room_per_silicon + filled_nm3_per_nm3))
+
+
+def dilated(electrode: Electrode, factor: float, clump_um: float) -> Electrode:
+    """Pull layer and envelopes alike apart along the height, as fragments ride on a binder that is drawn out.
+
+    Silicon, carbon, binder and SEI keep their volumes: envelopes hold their silicon in clumps as dense as the bodies
+    were, macropores between them, and the domain's macropores widen. An affine map keeps convex bodies apart, so that
+    nothing is packed again; nothing can pack them later either.
+
+    Parameters
+    ----------
+    electrode
+        The scene; its domain has a field of macropores.
+    factor
+        New height of everything over its height now, above 1.
+    clump_um
+        Distance from clump to clump, um.
+    """
+    before, particles, pores, states = fill_of(electrode), electrode.particles, electrode.pores, electrode.states
+    old, foil, binder = electrode.layer, electrode.foil, electrode.carbon_binder
+    normals = particles.facet_normals / (1.0, factor, 1.0)
+    length = np.sqrt((normals**2).sum(axis=1))
+    along, height, across = particles.centre_nm.T
+    ground = foil.at(along, across)
+    # A body that hangs into a valley beside its middle is not pulled through the foil.
+    hanging = np.maximum(ground - height - particles.lower_nm[:, 1], 0.0)
+    centre_nm = np.stack([along, ground + factor * (height + hanging - ground), across], axis=1)
+    taller = bounded_particles(
+        centre_nm, particles.facet_start, normals / length[:, None], particles.facet_distances_nm / length
+    )
+    taller = replace(
+        taller,
+        lithium_per_silicon=particles.lithium_per_silicon,
+        silicon_volume_ratio=particles.silicon_volume_ratio,
+    )
+    solid = pores.solid_fraction
+    clumps = clumped_networks(pores, taller, 1e3 * clump_um, 1 / factor)
+    layer = HeightMap(factor * old.mean_nm, factor * old.sd_nm, old.field, factor * old.floor_nm)
+    macropores = replace(binder.macropores, field=_taller(binder.macropores.field, factor, foil.mean_nm))
+    states = replace(
+        states,
+        sei_pore_share=states.sei_pore_share * (1 - solid) / (factor - solid),
+        loose_solid_fraction=np.where(states.loose_solid_fraction > 0, states.loose_solid_fraction, solid),
+        welded_solid_fraction=np.where(states.welded_solid_fraction > 0, states.welded_solid_fraction, solid),
+        clump_solid_fraction=solid,
+    )
+    grown = replace(
+        electrode,
+        layer=layer,
+        particles=taller,
+        pores=clumps,
+        states=states,
+        carbon_binder=replace(binder, field=_taller(binder.field, factor, foil.mean_nm), macropores=macropores),
+    )
+    return filled(grown, before)
 
 
 def with_macropores(electrode: Electrode, pore_um: float, *, seeds: Seeds) -> Electrode:

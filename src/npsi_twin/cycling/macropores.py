@@ -6,8 +6,12 @@ particles apart and the space stays open; breathing ratchets the loose ones furt
     T -> T [1 + first_rise (<J_first> - 1)] [1 + l cycle_rise (1 - exp(-(N - 1) / N_v))],
 
 with J_first the silicon's volume ratio in the first lithiation and l the share of silicon that has welded to nothing by
-then: welded particles move together. Nothing fills the space, so that attenuation falls as 1 / T. Neither rise has a
-published value; Zhao 2018 gives the thickness after 500 cycles that they must explain.
+then: welded particles move together. Nothing fills the space, so that attenuation falls as 1 / T. It opens between
+particles as long as they are whole, and between their fragments as well once they have broken: with the broken share f
+of the silicon above one half, a rise R lifts the particles by R^(1 - f) and draws out layer and envelopes by R^f, in
+which clumps of fragments stay as dense as the particles were. A layer of some two particles could not stand eight times
+as high otherwise: its bodies would part into some at the foil and some at the top. Neither rise has a published value;
+Zhao 2018 gives the thickness after 500 cycles that they must explain, and finds no particles then.
 
 References
 ----------
@@ -21,13 +25,16 @@ from typing import Literal
 import numpy as np
 
 from npsi_twin.cycling.capacity import bare_silicon_nm3, begun
-from npsi_twin.cycling.layer import raised
+from npsi_twin.cycling.layer import dilated, raised
 from npsi_twin.cycling.protocol import Condition
 from npsi_twin.electrode.polyhedra import Floats, Integers
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.materials import alloy
 from npsi_twin.recipes import Recipe, parameter
 from npsi_twin.seeds import Seeds
+
+#: Share of the silicon in fragments from which on space opens between them too.
+_BROKEN = 0.5
 
 
 class Macropores(Recipe):
@@ -42,7 +49,7 @@ class Macropores(Recipe):
         le=2,
     )
     cycle_rise: float = parameter(
-        6.5, "rise of a layer of loose particles in the long run, relative",
+        7.5, "rise of a layer of loose particles in the long run, relative",
         source="inferred: more than eight times the thickness after 500 cycles (Zhao 2018, section 3.2.1)", ge=0, le=30,
     )  # fmt: skip
     rise_cycles: float = parameter(
@@ -51,6 +58,10 @@ class Macropores(Recipe):
     macropore_um: float = parameter(
         1.5, "distance over which the macropores forget their shape (1/e)", unit="um", source="assumed", ge=0.2, le=10
     )
+    clump_um: float = parameter(
+        0.8, "distance from clump to clump of fragments in bodies that were drawn out", unit="um", source="assumed",
+        ge=0.2, le=10,
+    )  # fmt: skip
     clearance_nm: float = parameter(20.0, "smallest gap between particles", unit="nm", source="assumed", ge=0, le=200)
 
     @property
@@ -86,7 +97,10 @@ class Macropores(Recipe):
             thickness_ratio=history.thickness_ratio * rise,
             packing_fraction=history.packing_fraction / rise,
         )
-        rise_nm = (now - 1) * electrode.layer.mean_nm
-        return raised(
-            replace(electrode, history=history), rise_nm, 0.0, self.macropore_um, self.clearance_nm, seeds=seeds
-        )
+        broken = float(np.average(electrode.states.fragmented_share, weights=silicon))
+        within = now**broken if broken > _BROKEN else 1.0
+        between = now / within
+        rise_nm = (between - 1) * electrode.layer.mean_nm
+        higher = replace(electrode, history=history)
+        higher = raised(higher, rise_nm, 0.0, self.macropore_um, self.clearance_nm, seeds=seeds)
+        return dilated(higher, within, self.clump_um) if within > 1 else higher

@@ -74,7 +74,7 @@ class SeiGrowth(Recipe):
         Examples
         --------
         >>> ones = np.ones(500)
-        >>> cell = History(1000.0, 3579.0, ones, ones, ones.copy())
+        >>> cell = History(1000.0, 3579.0, ones, ones, ones.copy(), ones)
         >>> round(float(SeiGrowth(coulombic_efficiency=0.995).per_silicon(cell)[-1]) / 2.329, 2)  # cm3 per gram
         2.8
         """
@@ -106,6 +106,7 @@ class SeiGrowth(Recipe):
                 history,
                 thickness_ratio=history.thickness_ratio * rise,
                 packing_fraction=history.packing_fraction / rise,
+                filled_ratio=history.filled_ratio * rise,
             ),
         )
         if pushed[now] > 0:

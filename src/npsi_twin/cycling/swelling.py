@@ -145,6 +145,7 @@ class Swelling(Recipe):
         history = replace(
             history,
             thickness_ratio=history.thickness_ratio * heights,
+            filled_ratio=history.filled_ratio * heights,
             packing_fraction=electrode.envelope_fraction * envelopes / heights,
         )
         return filled(replace(grown, pores=pores, history=history), before)

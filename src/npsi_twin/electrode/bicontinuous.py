@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit, prange
+from numpy.typing import NDArray
 from scipy.special import erfinv
 
 from npsi_twin.electrode.particle_lattice import core_share, fill_particle_lattice, solid_share, step_of
@@ -195,23 +196,69 @@ def swollen_pore_networks(
     return solve_levels(grown, particles, porosity_fraction)
 
 
-def solve_levels(networks: PoreNetworks, particles: Particles, porosity_fraction: Floats) -> PoreNetworks:
+def clumped_networks(
+    networks: PoreNetworks, particles: Particles, period_nm: float, clump_share: float
+) -> PoreNetworks:
+    """Gather every particle's silicon in clumps, cut from its own field on a larger scale.
+
+    Parameters
+    ----------
+    networks
+        Fields before.
+    particles
+        Envelopes after they were drawn out.
+    period_nm
+        2 pi over the mean wave number of the clumps' field, nm.
+    clump_share
+        Clumps over envelope, by volume; their silicon stays as dense as it was.
+
+    Returns
+    -------
+    PoreNetworks
+        Levels and mean chords are those of the clumps and the space between them.
+    """
+    waves = networks.wavevectors_per_nm * (networks.wavelength_nm / period_nm)[:, None, None]
+    root_mean_square = np.sqrt((waves**2).sum(axis=2).mean(axis=1))
+    surface_per_nm = (
+        2 / (math.pi * math.sqrt(3)) * root_mean_square * math.exp(-(normalised_level(clump_share) ** 2) / 2)
+    )
+    clumps = solve_levels(
+        replace(
+            networks,
+            wavevectors_per_nm=waves,
+            wavelength_nm=np.full(particles.count, period_nm),
+            mean_pore_nm=4 * (1 - clump_share) / surface_per_nm,
+            mean_ligament_nm=4 * clump_share / surface_per_nm,
+        ),
+        particles,
+        np.full(particles.count, 1 - clump_share),
+    )
+    return replace(clumps, solid_fraction=clumps.solid_fraction * networks.solid_fraction)
+
+
+def solve_levels(
+    networks: PoreNetworks, particles: Particles, porosity_fraction: Floats, changed: NDArray[np.bool_] | None = None
+) -> PoreNetworks:
     """Cut the fields at the levels where pores fill ``porosity_fraction`` (particles,) of their own envelope.
 
     Where nothing but silicon is left, the level lies below anything that the sum of waves can reach. Where a core and a
-    shell hold different lithium, each weighs as much as the lithium-free silicon in it.
+    shell hold different lithium, each weighs as much as the lithium-free silicon in it. Particles that are not
+    ``changed`` (particles,) keep what they have; None: all are.
     """
+    changed = np.ones(particles.count, bool) if changed is None else changed
     closed = porosity_fraction <= _CLOSED
     levels = np.where(closed, -1 - math.sqrt(2 * networks.phases_rad.shape[1]), 0.0)
     for i in np.nonzero(~closed)[0]:
         levels[i] = normalised_level(float(porosity_fraction[i]))
-    solid = np.empty(particles.count)
+    levels = np.where(changed, levels, networks.levels)
+    solid = networks.solid_fraction.copy()
+    wanted = np.where(closed, -1.0, 1 - porosity_fraction)
     if particles.count:
         core = 1 / core_volume_ratio(particles)
         _visit_lattices(
             networks.wavevectors_per_nm, networks.phases_rad, particles.facet_normals, particles.facet_distances_nm,
             particles.core_distances_nm, particles.facet_start, particles.lower_nm, particles.upper_nm, core,
-            _lattice_nm(networks, particles), np.where(closed, -1.0, 1 - porosity_fraction), levels, solid,
+            _lattice_nm(networks, particles), np.where(changed, wanted, np.nan), levels, solid,
         )  # fmt: skip
     return replace(networks, levels=levels, solid_fraction=solid)
 
@@ -245,8 +292,13 @@ def _visit_lattices(
     levels: Floats,
     solid: Floats,
 ) -> None:
-    """Solve the levels of particles whose ``wanted`` solid fraction is not negative, and measure all in ``solid``."""
+    """Solve the levels of particles whose ``wanted`` solid fraction is not negative, and measure them in ``solid``.
+
+    A negative one leaves the level as it is; NaN leaves level and solid fraction.
+    """
     for i in prange(levels.size):
+        if np.isnan(wanted[i]):
+            continue
         spacing = spacings[i]
         low = np.floor(lower[i] / spacing)
         size = np.ceil(upper[i] / spacing) - low + 1

@@ -39,6 +39,7 @@ class SceneArrays(NamedTuple):
     core_ratio: Floats
     present: NDArray[np.bool_]
     fragmented: Floats
+    clump: Floats
     sei_pore_share: Floats
     wavevectors: Floats
     phases: Floats
@@ -168,8 +169,9 @@ def _add_particle(
     field = np.zeros((along.size, height.size, across.size), np.float32)
     envelope = np.zeros((along.size, height.size, across.size), np.float32)
     facets = slice(scene.facet_start[particle], scene.facet_start[particle + 1])
-    # Silicon in fragments alone needs no pore network.
-    waves = 0 if scene.fragmented[particle] == 1 else scene.phases.shape[1]
+    clump = scene.clump[particle]
+    # Silicon in fragments spread evenly needs no pore network.
+    waves = 0 if scene.fragmented[particle] == 1 and clump == 0 else scene.phases.shape[1]
     fill_particle_lattice(
         scene.wavevectors[particle, :waves], scene.phases[particle, :waves],
         scene.facet_normals[facets], scene.facet_distances[facets], along, height, across, cell, field, envelope,
@@ -187,7 +189,7 @@ def _add_particle(
                 inside = envelope[z, y, x]
                 if inside > 0:
                     share = solid_share(field[z, y, x] - scene.levels[particle], step_of(field, z, y, x))
-                    share += broken * (even - share)
+                    share = clump * share if clump > 0 else share + broken * (even - share)
                     at = ((z - 1) // sub, (y - 1) // sub, (x - 1) // sub)
                     silicon = weight * inside * np.float32(share)
                     whole[at] += weight * inside
@@ -299,7 +301,7 @@ def _compose_slice(
                 solids = min(max(plain, scene.binder_least), scene.binder_most)
             foil, _ = _foil_and_domain(axes, z, y, x)
             sei = domain[x] * (1.0 - solids) * scene.sei_room_share
-            _write_voxel(inside, foil, taken[y, x], domain[x], solids, sei, unresolved, z, y, x, out)
+            _write_voxel(inside, foil, taken[y, x], domain[x], solids, sei, unresolved, scene.clump, z, y, x, out)
 
 
 @njit(cache=True)
@@ -336,6 +338,7 @@ def _write_voxel(
     solids: float,
     sei: float,
     unresolved: NDArray[np.bool_],
+    clump: Floats,
     z: int,
     y: int,
     x: int,
@@ -361,10 +364,12 @@ def _write_voxel(
         phase = _CURRENT_COLLECTOR
     elif envelope > 0 and inside * envelope >= max(inside * domain, open_space):
         solid = silicon + out.bismuth[z, y, x] / max(inside, 1e-9)
-        if unresolved[out.particle_id[z, y, x] - 1]:
+        particle = out.particle_id[z, y, x] - 1
+        drawn_out = clump[particle] > 0
+        if unresolved[particle] and not drawn_out:
             phase = _UNRESOLVED
-        elif 2 * solid > envelope:
-            phase = _SILICON
+        elif 2 * solid > envelope * (clump[particle] if drawn_out else 1.0):
+            phase = _UNRESOLVED if unresolved[particle] else _SILICON
         elif 2 * in_pores > envelope:
             phase = _SEI
         out.phase[z, y, x] = phase

@@ -23,7 +23,7 @@ from npsi_twin.errors import NotConvergedError
 _LEAST_GROWTH, _LARGEST_GROWTH = 0.5, 1.5
 #: Rounds in which crowded particles push; halvings that find a particle's growth to 1e-9.
 _ROUNDS, _HALVINGS = 400, 30
-#: Cosine from which on a facet looks at a member: contact planes stand exactly on the line between two middles.
+#: Cosine from which on two facets look at each other: the two sides of a contact are parallel to rounding.
 _FACING = 1 - 1e-9
 
 
@@ -122,15 +122,12 @@ def _planes(faces: _Planes, cuts: _Planes, growth: Floats) -> tuple[Floats, Floa
 
 
 def shared_faces(particles: Particles, agglomerate: Integers) -> NDArray[np.bool_]:
-    """Say for every facet whether it looks at another member of its particle's agglomerate, (facets,)."""
+    """Say for every facet whether it looks at one of another member of its particle's agglomerate, (facets,)."""
     shared = np.zeros(particles.facet_distances_nm.size, bool)
+    body = np.repeat(agglomerate, np.diff(particles.facet_start))
     members = np.bincount(agglomerate, minlength=particles.count)
-    for body in np.nonzero(members > 1)[0]:
-        ids = np.nonzero(agglomerate == body)[0]
-        for i in ids:
-            facets = slice(particles.facet_start[i], particles.facet_start[i + 1])
-            towards = particles.centre_nm[ids[ids != i]] - particles.centre_nm[i]
-            towards = towards / np.sqrt((towards**2).sum(axis=1, keepdims=True))
-            cosine = (particles.facet_normals[facets, None, :] * towards[None]).sum(axis=2)
-            shared[facets] = (cosine > _FACING).any(axis=1)
+    for number in np.nonzero(members > 1)[0]:
+        facets = np.nonzero(body == number)[0]
+        normals = particles.facet_normals[facets]
+        shared[facets] = (normals @ normals.T < -_FACING).any(axis=1)
     return shared

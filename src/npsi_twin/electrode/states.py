@@ -48,7 +48,9 @@ class ParticleStates:
     weld_cycle
         Cycle in which it first touches a neighbour for good; infinity: never.
     loose_solid_fraction, welded_solid_fraction
-        Silicon over envelope before and after; 0 as long as nothing welds.
+        Silicon over envelope before and after, drawn out or not; 0 as long as nothing welds and nothing is drawn out.
+    clump_solid_fraction
+        Silicon over the volume of the clumps in which a body that was drawn out holds it; 0: it was not.
     """
 
     present: Flags
@@ -61,6 +63,7 @@ class ParticleStates:
     weld_cycle: Floats
     loose_solid_fraction: Floats
     welded_solid_fraction: Floats
+    clump_solid_fraction: Floats
 
     def __post_init__(self) -> None:
         for array in vars(self).values():
@@ -91,6 +94,7 @@ def pristine_states(count: int) -> ParticleStates:
         weld_cycle=np.full(count, np.inf),
         loose_solid_fraction=np.zeros(count),
         welded_solid_fraction=np.zeros(count),
+        clump_solid_fraction=np.zeros(count),
     )
 
 
@@ -167,6 +171,8 @@ class History:
         Volume of all envelopes over that of the layer, at the end of charge.
     active_fraction
         Silicon that is attached and in contact over all silicon.
+    filled_ratio
+        T/T0 without the open space of arches and macropores.
     pristine_height_nm
         Mean height of the layer before the first cycle, nm.
     charged_fraction
@@ -178,11 +184,12 @@ class History:
     thickness_ratio: Floats
     packing_fraction: Floats
     active_fraction: Floats
+    filled_ratio: Floats
     pristine_height_nm: float = math.nan
     charged_fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        for array in (self.thickness_ratio, self.packing_fraction, self.active_fraction):
+        for array in (self.thickness_ratio, self.packing_fraction, self.active_fraction, self.filled_ratio):
             array.flags.writeable = False
 
     @property
@@ -201,7 +208,7 @@ class History:
 
         Examples
         --------
-        >>> History(2000.0, 3000.0, np.ones(3), np.ones(3), np.array([1.0, 0.7, 0.6])).life_cycles
+        >>> History(2000.0, 3000.0, np.ones(3), np.ones(3), np.array([1.0, 0.7, 0.6]), np.ones(3)).life_cycles
         2.0
         """
         failed = self.capacity_mah_per_g < self.cut_off_mah_per_g

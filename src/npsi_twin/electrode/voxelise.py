@@ -181,8 +181,8 @@ def room_between_particles(scene: Electrode, *, even: bool = False) -> Room:
         Take every particle's silicon as spread evenly over its envelope: right but for cut particles, and much faster.
     """
     if even:
-        broken = np.ones(scene.particles.count)
-        scene = replace(scene, states=replace(scene.states, fragmented_share=broken))
+        broken, clumped = np.ones(scene.particles.count), np.zeros(scene.particles.count)
+        scene = replace(scene, states=replace(scene.states, fragmented_share=broken, clump_solid_fraction=clumped))
     grid, binder = specimen_grid(scene, ROOM_CELL_NM), scene.carbon_binder
     modulation, macropore, volume, silicon = [], [], [], 0.0
     for first in range(0, grid.shape[0], _ROOM_ROWS):
@@ -261,7 +261,7 @@ def _scene_arrays(electrode: Electrode, as_drawn: bool) -> SceneArrays:
         particles.centre_nm, particles.lower_nm, particles.upper_nm, particles.facet_normals,
         particles.facet_distances_nm, particles.core_distances_nm, particles.facet_start,
         ratio, ratio * core_volume_ratio(particles),
-        states.present, states.fragmented_share, states.sei_pore_share,
+        states.present, states.fragmented_share, states.clump_solid_fraction, states.sei_pore_share,
         pores.wavevectors_per_nm, pores.phases_rad, pores.levels, pores.solid_fraction,
         beads.places_nm, beads.start, beads.radius_nm,
         binder.field.wavevectors_per_nm, binder.field.phases_rad, binder.level_fraction, binder.contrast,
