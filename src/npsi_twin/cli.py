@@ -23,6 +23,8 @@ from npsi_twin.cli_options import (
     LineIntegrals,
     Normalised,
     PixelNm,
+    ProjectorOption,
+    RouteOption,
     Theta,
     ThetaUnitOption,
     VolumeName,
@@ -184,6 +186,7 @@ def _specification(
     seed: int | None,
     condition: str | None = None,
     hypothesis: str | None = None,
+    projector: str | None = None,
 ) -> "Specification":
     from npsi_twin.specification import load_specification, parse_values, preset_specification
 
@@ -194,6 +197,8 @@ def _specification(
     ageing = {"condition": condition, "hypothesis": hypothesis}
     if given := {name: value for name, value in ageing.items() if value is not None}:
         changed["ageing"] = parse_values(specification.ageing, given, "ageing")
+    if projector is not None:
+        changed["execution"] = specification.execution.model_copy(update={"projector": projector})
     return specification.model_copy(update=changed) if changed else specification
 
 
@@ -295,6 +300,7 @@ def run(
     seed: Seed = None,
     condition: ConditionName = None,
     hypothesis: HypothesisName = None,
+    projector: ProjectorOption = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -307,7 +313,7 @@ def run(
 
     with _progress() as progress:
         result = run_twin(
-            _specification(spec, preset, seed, condition, hypothesis),
+            _specification(spec, preset, seed, condition, hypothesis, projector),
             out,
             workers=workers,
             resume=resume,
@@ -417,6 +423,7 @@ def scan(
     scan_format: Annotated[
         Literal["dataexchange", "nxtomo"], typer.Option("--format", help="Layout of the scan file.")
     ] = "dataexchange",
+    projector: ProjectorOption = None,
     workers: Workers = 1,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -443,6 +450,7 @@ def scan(
             dataset=dataset,
             voxel_nm=voxel_nm,
             seed=seed,
+            projector=projector,
             overwrite=overwrite,
         )
         _stage(path, "scan", workers, as_json, "scan.h5", f" Next: npsi-twin reconstruct {path}", scan_format)
@@ -451,6 +459,7 @@ def scan(
         raise ParameterError(
             "scan: an object of your own needs --microscope (a name or a TOML file) and --out, the folder for its scan."
         )
+    from npsi_twin.execution import ExecutionRecipe
     from npsi_twin.object_scan import microscope_from, scan_object
 
     with _progress() as progress:
@@ -464,6 +473,7 @@ def scan(
             compounds=compounds,
             seed=42 if seed is None else seed,
             scan_format=scan_format,
+            execution=ExecutionRecipe(projector=projector or "auto"),
             workers=workers,
             overwrite=overwrite,
             progress=progress,
@@ -489,10 +499,7 @@ def reconstruct(
     algorithm: Annotated[
         Literal["sirt-fbp", "fbp"] | None, typer.Option(help="Algorithm, instead of the specification's.")
     ] = None,
-    route: Annotated[
-        Literal["auto", "fourier", "nufft", "astra", "astra-cpu", "astra-cuda"] | None,
-        typer.Option(help="Route, instead of the specification's."),
-    ] = None,
+    route: RouteOption = None,
     axis_px: Annotated[float | None, typer.Option(help="Column of the rotation axis; found when left out.")] = None,
     pixel_nm: PixelNm = None,
     theta_unit: ThetaUnitOption = None,

@@ -8,6 +8,14 @@ import typer
 if TYPE_CHECKING:
     from npsi_twin.storage.scanfile import Reading
 
+ProjectorOption = Annotated[
+    Literal["auto", "fourier", "rays", "nufft", "cufinufft", "astra-cpu", "astra-cuda"] | None,
+    typer.Option(help="Who projects the scan; cufinufft and astra-cuda need an NVIDIA GPU."),
+]
+RouteOption = Annotated[
+    Literal["auto", "fourier", "rays", "nufft", "cufinufft", "astra", "astra-cpu", "astra-cuda"] | None,
+    typer.Option(help="Route, instead of the specification's."),
+]
 VolumeName = Annotated[
     str | None, typer.Option(help="Data set of an HDF5 or array of an npz, where there are several.")
 ]

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from npsi_twin.errors import DataError, IncompleteError, ParameterError, ResourceError
+from npsi_twin.projectors.choice import ProjectorName
 from npsi_twin.recipes import Recipe, parameter
 
 Task = TypeVar("Task")
@@ -33,7 +34,7 @@ Result = TypeVar("Result")
 
 
 class ExecutionRecipe(Recipe):
-    """How the work is cut. The cut is part of the specification; the number of workers is not."""
+    """How the work is cut, and who projects. Both are part of the specification; the number of workers is not."""
 
     slab_rows: int = parameter(
         40,
@@ -47,6 +48,11 @@ class ExecutionRecipe(Recipe):
         False,
         "whether the scan's truth keeps the noise-free transmission, which is twice as large as the counts",
         source="assumed: counts are what a beamline has",
+    )
+    projector: ProjectorName = parameter(
+        "auto",
+        "who projects the simulated scan: fourier and rays (our own), nufft, astra-cpu; cufinufft, astra-cuda on a GPU",
+        source="assumed: auto takes fourier",
     )
 
 

@@ -29,6 +29,7 @@ from npsi_twin.execution import (
     written_whole,
 )
 from npsi_twin.plan import check_resources, plan_object_scan
+from npsi_twin.projectors.choice import available_projector
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import PRESETS, parse_values, preset_specification, to_toml
 from npsi_twin.storage.own_object import Footprint, OwnObject, open_object
@@ -112,7 +113,7 @@ def scan_object(
     scan_format
         Layout of the scan file.
     execution
-        Height of a slab; the default when None.
+        Height of a slab, and who projects; the default when None.
     workers, overwrite, progress
         As for `npsi_twin.twin.run_twin`.
 
@@ -127,6 +128,8 @@ def scan_object(
         When the object cannot be used; nothing is written then.
     IncompatibleError
         When it reaches out of the field and that is not allowed.
+    MissingBackendError
+        When the projector asked for is not present.
 
     Warns
     -----
@@ -136,6 +139,7 @@ def scan_object(
     execution = execution or ExecutionRecipe()
     found = open_object(path, microscope.energy_kev, dataset=dataset, voxel_nm=voxel_nm, unit=unit, compounds=compounds)
     check_resources(plan_object_scan(microscope, execution, workers=workers), folder)
+    available_projector(execution.projector)
     _check_fit(found, found.footprint(), microscope)
     request = {
         "object_sha256": file_sha256(path),

@@ -1,7 +1,7 @@
 """What a run will cost: memory, disk and time of every stage, before anything runs.
 
 Each stage's cost is the count of what it handles (voxels, polar samples, counts) times a constant that was measured on
-two cores of an AMD EPYC. Times scale with the machine, memory and disk do not.
+two cores of a server. Times scale with the machine, memory and disk do not.
 """
 
 import math
@@ -15,6 +15,7 @@ from typing import Any
 from npsi_twin.errors import ResourceError
 from npsi_twin.execution import ExecutionRecipe, available_cpus
 from npsi_twin.projectors.fourier import GRID_BYTES
+from npsi_twin.projectors.lanes import LANES
 from npsi_twin.specification import Specification
 from npsi_twin.stages import SLICES_AT_ONCE, fine_parts
 from npsi_twin.storage.scanfile import ScanFile
@@ -22,18 +23,21 @@ from npsi_twin.txm.microscope import MicroscopeRecipe, simulation_grid
 
 _REFERENCE_CPUS = 2
 _PROCESS_BYTES = 350e6  # interpreter with numpy, scipy, numba and finufft
-_BLUR_BYTES = 250e6  # transforms of the blur, a few views at a time
+_TRANSFER_BYTES = 8 * 8 * 2048 / 2  # a column, while the optics' transfer is tabulated on its long grid
+_LINE_BYTES = 8 * LANES  # a frequency of the views that are imaged at once
+_COUNT_BYTES = 8  # transmission, and counts while they are looked through
 
 # Seconds on the reference machine for one of what is counted.
 _S_PER_PARTICLE = 17e-3  # packing, pore network and its level
 _S_PER_TRUE_VOXEL = 320e-9  # voxelise, attenuation, compress, write
-_S_PER_FINE_VOXEL = 40e-9  # voxelise and attenuation on the simulation grid
+_S_PER_FINE_VOXEL = 75e-9  # voxelise and attenuation on the simulation grid, on one thread
+_ROWS_A_THREAD = 16  # that the voxeliser gives one thread
 _S_PER_VOXEL_CHECKED = 5e-9  # before it is projected, on one thread
 _S_PER_VOXEL_PROJECTED = 6.5e-9  # transforms of a slice's grid
 _SHARE_PER_FURTHER_BAND = 0.2  # of that: a large grid's rows are transformed again for each of its bands
 _S_PER_SAMPLE_PROJECTED = 1.5e-9  # gridding and transform of one fine column of one view of one fine row
-_S_PER_SAMPLE_BLURRED = 48e-9  # and its way through the optics
-_S_PER_COUNT = 150e-9  # photons and camera
+_S_PER_SAMPLE_BLURRED = 2.5e-9  # and its way through the optics
+_S_PER_COUNT = 25e-9  # photons and camera, and writing
 _S_PER_SINOGRAM_SAMPLE = 75e-9  # corrections, rings, backprojection
 _S_PER_VOXEL_SEGMENTED = 185e-9
 _S_PER_VOXEL_MEASURED = 245e-9  # truth and recovered
@@ -146,24 +150,27 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
 
 
 def _scan_cost(microscope: MicroscopeRecipe, slab: int, workers: int) -> StageCost:
-    detector, n, views = microscope.detector, microscope.supersampling, microscope.stage.views
-    width = detector.columns * n
-    counts = detector.rows * detector.columns * (views + detector.flat_frames + detector.dark_frames)
+    detector, stage, n = microscope.detector, microscope.stage, microscope.supersampling
+    width, views = detector.columns * n, stage.views
+    projected = views * (stage.fly_scan_samples if stage.fly_scan_fraction else 1)
+    counts = detector.rows * detector.columns * (views + detector.flats_in_all + detector.dark_frames)
     fine_slab = (slab + 2 * microscope.halo_rows) * n
     fine_rows = fine_slab * detector.rows / slab
-    projection_s, projector_bytes = projection_cost(width, views)
-    seconds = (
-        fine_rows * (width**2 * _S_PER_FINE_VOXEL + projection_s + views * width * _S_PER_SAMPLE_BLURRED)
-        + counts * _S_PER_COUNT
-    )
+    part_rows = len(fine_parts(simulation_grid(microscope), range(fine_slab))[0])
+    projection_s, projector_bytes = projection_cost(width, projected)
+    seconds = fine_rows * (projection_s + views * width * _S_PER_SAMPLE_BLURRED) + counts * _S_PER_COUNT
+    # Few fine rows are voxelised at a time where a row is large, and then not by all threads.
+    threads = max(1, available_cpus() // workers)
+    voxelising = min(threads, max(1.0, part_rows / _ROWS_A_THREAD)) * min(workers, available_cpus())
+    voxelise_s = fine_rows * width**2 * _S_PER_FINE_VOXEL / voxelising
     line_integral_bytes = 4 * fine_slab * views * width
-    part_voxels = len(fine_parts(simulation_grid(microscope), range(fine_slab))[0]) * width**2
-    # Line integrals are made, and then their exponential is imaged: never both at once.
-    making = 4 * SLICES_AT_ONCE * width**2 + max(40 * part_voxels, projector_bytes)
-    imaging = 1.125 * line_integral_bytes + _BLUR_BYTES
+    # Line integrals are made, and then imaged and counted: never both at once.
+    making = 4 * SLICES_AT_ONCE * width**2 + max(40 * part_rows * width**2, projector_bytes)
+    lines = (fine_slab * (2 if stage.axis_tilt_deg else 1) + slab) * width / 2
+    imaging = _TRANSFER_BYTES * width + threads * _LINE_BYTES * lines + _COUNT_BYTES * slab * detector.columns * views
     return StageCost(
         "scan",
-        _REFERENCE_CPUS / available_cpus() * seconds,
+        voxelise_s + _REFERENCE_CPUS / available_cpus() * seconds,
         workers * (_PROCESS_BYTES + line_integral_bytes + max(making, imaging)),
         2 * counts,
     )

@@ -38,7 +38,7 @@ from npsi_twin.execution import (
 )
 from npsi_twin.morphology.measure import measure
 from npsi_twin.morphology.segmentation import segment
-from npsi_twin.projectors.choice import ProjectorName
+from npsi_twin.projectors.choice import ProjectorName, available_projector
 from npsi_twin.reconstruction.route import Plan, Reconstruction, ReconstructionRecipe, prepare, reconstruct
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import Specification
@@ -89,12 +89,27 @@ _TRUTH_FIELDS = {
 def make_electrode(specification: Specification) -> Electrode:
     """Build the scene and age it."""
     seeds = Seeds(specification.seed)
+    _tell_what_is_unseen(specification)
     pristine = build_electrode(specification.electrode, seeds=seeds)
     ageing = specification.ageing
     aged = age(pristine, ageing.how(), ageing.what(), seeds=seeds)
     if aged.history is not None:
         _tell_what_is_cut(aged)
     return aged
+
+
+def _tell_what_is_unseen(specification: Specification) -> None:
+    """Warn where the detector's pixels are larger than the pore network."""
+    silicon, pixel_nm = specification.electrode.silicon, specification.microscope.detector.pixel_nm
+    feature_nm = min(silicon.mean_pore_nm, silicon.mean_ligament_nm)
+    if pixel_nm > feature_nm:
+        warnings.warn(
+            f"microscope.detector: its pixels of {pixel_nm:g} nm at the sample are larger than the silicon's features "
+            f"(pores of {silicon.mean_pore_nm:g} nm, ligaments of {silicon.mean_ligament_nm:.3g} nm on average); they "
+            "blur into one grey, from which no pore can be told. Lower camera_pixel_nm or binning.",
+            OutOfRangeWarning,
+            stacklevel=3,
+        )
 
 
 def _tell_what_is_cut(electrode: Electrode) -> None:
@@ -229,9 +244,10 @@ def scan_attenuation(
     scan_format: ScanFormat = "dataexchange",
 ) -> None:
     """Scan whatever stands in the beam, slab by slab, and write beside it what a scan file does not tell."""
+    available_projector(execution.projector)
     tasks = slabs(microscope.detector.rows, execution.slab_rows)
     create, write = (create_scan, write_rows) if scan_format == "dataexchange" else (create_nxtomo, write_nxtomo_rows)
-    expose = partial(_exposed_rows, attenuation, microscope, seeds, "auto")
+    expose = partial(_exposed_rows, attenuation, microscope, seeds, execution.projector)
     results = map_slabs(expose, tasks, workers=workers, stage="scan", progress=progress)
     with (
         run.stage("scan", SCAN, SCAN_TRUTH) as facts,

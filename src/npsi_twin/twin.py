@@ -25,6 +25,7 @@ from npsi_twin.execution import (
 from npsi_twin.morphology.measure import MeasurementRecipe, measure, relabel
 from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.plan import check_resources, plan_reconstruction, plan_twin
+from npsi_twin.projectors.choice import available_projector
 from npsi_twin.report.run_page import write_reconstruction_page, write_run_page
 from npsi_twin.specification import Specification, load_specification, parse_values, to_toml
 from npsi_twin.storage.formats import open_scan
@@ -81,8 +82,11 @@ def run_twin(
     ------
     ResourceError
         When memory, disk or the folder is not to be had.
+    MissingBackendError
+        When ``execution.projector`` is not present.
     """
     check_resources(plan_twin(specification, workers=workers), folder)
+    available_projector(specification.execution.projector)
     # A specification whose electrode cannot be built is refused before anything is written.
     electrode = None if resume else stages.make_electrode(specification)
     with open_run(folder, request=_request(specification), resume=resume, overwrite=overwrite) as run:

@@ -62,7 +62,7 @@ def test_windows_have_the_errors_they_are_chosen_by():
     assert errors == sorted(errors, reverse=True)
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 8, 60, 81, 125, 128, 250, 768])
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 7, 8, 60, 81, 98, 125, 128, 250, 768])
 def test_transform_is_the_discrete_fourier_transform(length):
     lines = np.random.default_rng(9).standard_normal((length, 2, LANES)).astype(np.float32)
     values = lines[:, 0] + 1j * lines[:, 1].astype(float)

@@ -7,10 +7,10 @@ import h5py
 import numpy as np
 import pytest
 
-from npsi_twin.errors import DataError, IncompleteError, ResourceError
+from npsi_twin.errors import DataError, IncompleteError, OutOfRangeWarning, ResourceError
 from npsi_twin.execution import file_sha256
 from npsi_twin.specification import load_specification, preset_specification
-from npsi_twin.stages import truth_grid
+from npsi_twin.stages import make_electrode, truth_grid
 from npsi_twin.twin import STAGES, build_run, reconstruct_file, run_stage, run_twin
 
 #: Everything but run.json, which keeps times and the host.
@@ -210,3 +210,11 @@ def test_nothing_is_written_for_a_scan_that_cannot_be_used(tmp_path, run):
     with pytest.raises(DataError, match="no flat fields"):
         reconstruct_file(broken, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_pixels_larger_than_the_pores_are_warned_of(tiny):
+    # Mean ligament: pore (1 - porosity) / porosity, 110 x 0.3 / 0.7 = 47 nm, below the pixel of 50.8 nm.
+    fine = tiny.electrode.silicon.model_copy(update={"mean_pore_nm": 110.0, "porosity_fraction": 0.7})
+    specification = tiny.model_copy(update={"electrode": tiny.electrode.model_copy(update={"silicon": fine})})
+    with pytest.warns(OutOfRangeWarning, match="larger than the silicon's features"):
+        make_electrode(specification)

@@ -6,11 +6,15 @@ present and whose transpose is exact; the projector's `name` records which one t
 
 from typing import Literal
 
+import numpy as np
+
 from npsi_twin.errors import ParameterError
 from npsi_twin.projectors.contract import Projector
 from npsi_twin.scan import ParallelBeam
 
 ProjectorName = Literal["auto", "fourier", "rays", "nufft", "cufinufft", "astra-cpu", "astra-cuda"]
+#: Projectors that hold a slice as frequencies: no rays to sum over, and a normal operator that is a convolution.
+BAND_LIMITED = ("fourier", "nufft", "cufinufft")
 
 
 def choose_projector(name: ProjectorName, beam: ParallelBeam, width: int, *, threads: int | None = None) -> Projector:
@@ -69,3 +73,31 @@ def choose_projector(name: ProjectorName, beam: ParallelBeam, width: int, *, thr
         f"projector: got {name!r}; 'auto', 'fourier', 'rays', 'nufft', 'cufinufft', 'astra-cpu' and 'astra-cuda' are "
         "known. Use 'auto' to leave the choice to this machine."
     )
+
+
+def available_projector(name: ProjectorName) -> str:
+    """Return which projector a name becomes on this machine, before there is anything to project.
+
+    Parameters
+    ----------
+    name
+        As for `choose_projector`.
+
+    Returns
+    -------
+    str
+        The projector's name, never ``"auto"``.
+
+    Raises
+    ------
+    ParameterError
+        The name is none of those.
+    MissingBackendError
+        The backend is not present.
+
+    Examples
+    --------
+    >>> available_projector("auto")
+    'fourier'
+    """
+    return choose_projector(name, ParallelBeam(np.zeros(1), 1, 1.0, 0.0), 1).name

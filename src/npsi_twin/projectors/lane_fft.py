@@ -4,8 +4,8 @@ Takes a flat float32 array of ``length`` complex numbers of `LANES` slices each,
 gives its transform in the same layout; `FourierPlan` holds what one length needs.
 
 The model is the sum  X_k = sum over n of x_n exp(-2 pi i n k / length)  by Stockham's self-sorting steps with factors
-4, 2, 3 and 5. Giving the places of real and imaginary parts the other way round makes it the inverse transform, times
-the length. General libraries gather every line into registers and scatter it again; with the slices last there is
+4, 2, 3, 5 and 7. Giving the places of real and imaginary parts the other way round makes it the inverse transform,
+times the length. General libraries gather every line into registers and scatter it again; with the slices last there is
 nothing to gather, and one step is a stream of whole registers within the second-level cache.
 """
 
@@ -25,6 +25,7 @@ _HALF_ROOT_3 = np.float32(np.sqrt(3) / 2)
 _HALF = np.float32(0.5)
 _COS_1, _COS_2 = (np.float32(np.cos(2 * np.pi * k / 5)) for k in (1, 2))
 _SIN_1, _SIN_2 = (np.float32(np.sin(2 * np.pi * k / 5)) for k in (1, 2))
+_COS_7, _SIN_7 = (turn(2 * np.pi * np.arange(7) / 7).astype(np.float32) for turn in (np.cos, np.sin))
 
 
 class FourierPlan(NamedTuple):
@@ -33,7 +34,7 @@ class FourierPlan(NamedTuple):
     Attributes
     ----------
     length
-        Complex numbers; 2, 3 and 5 are its only prime factors.
+        Complex numbers; 2, 3, 5 and 7 are its only prime factors.
     radices
         Factors in the order of the steps.
     twiddles
@@ -47,9 +48,9 @@ class FourierPlan(NamedTuple):
 
 
 def plan_for(length: int) -> FourierPlan:
-    """Return the plan for a length from `smooth_length`."""
+    """Return the plan for a length from `smooth_length`, or for seven times one."""
     radices, left = [], length
-    for radix in (4, 2, 3, 5):
+    for radix in (4, 2, 3, 5, 7):
         while left % radix == 0:
             radices.append(radix)
             left //= radix
@@ -179,6 +180,36 @@ def _step_5(
 
 
 @njit(cache=True, nogil=True)
+def _step_7(
+    source: FloatArray, target: FloatArray, m: int, s: int, re: int, im: int, twiddles: FloatArray, t: int
+) -> None:
+    far = s * m * PAIR
+    for p in range(m):
+        for q in range(s):
+            o, place = (q + s * p) * PAIR, (q + 7 * s * p) * PAIR
+            ar, ai = load(source, o + re), load(source, o + im)
+            br, bi = load(source, o + far + re), load(source, o + far + im)
+            cr, ci = load(source, o + 2 * far + re), load(source, o + 2 * far + im)
+            dr, di = load(source, o + 3 * far + re), load(source, o + 3 * far + im)
+            er, ei = load(source, o + 4 * far + re), load(source, o + 4 * far + im)
+            fr, fi = load(source, o + 5 * far + re), load(source, o + 5 * far + im)
+            gr, gi = load(source, o + 6 * far + re), load(source, o + 6 * far + im)
+            # Sums and differences of the values that mirror one another about the first.
+            pr, pi, qr, qi, rr, ri = br + gr, bi + gi, cr + fr, ci + fi, dr + er, di + ei
+            ur, ui, vr, vi, wr, wi = br - gr, bi - gi, cr - fr, ci - fi, dr - er, di - ei
+            store(target, place + re, ar + pr + qr + rr)
+            store(target, place + im, ai + pi + qi + ri)
+            for k in range(1, 4):
+                c1, c2, c3 = _COS_7[k], _COS_7[2 * k % 7], _COS_7[3 * k % 7]
+                s1, s2, s3 = _SIN_7[k], _SIN_7[2 * k % 7], _SIN_7[3 * k % 7]
+                xr, xi = ar + pr * c1 + qr * c2 + rr * c3, ai + pi * c1 + qi * c2 + ri * c3
+                yr, yi = ur * s1 + vr * s2 + wr * s3, ui * s1 + vi * s2 + wi * s3
+                twiddle, far_twiddle = t + 12 * p + 2 * (k - 1), t + 12 * p + 2 * (6 - k)
+                _put(target, place + k * s * PAIR, re, im, xr + yi, xi - yr, twiddles, twiddle)
+                _put(target, place + (7 - k) * s * PAIR, re, im, xr - yi, xi + yr, twiddles, far_twiddle)
+
+
+@njit(cache=True, nogil=True)
 def transform(
     source: FloatArray, target: FloatArray, plan: FourierPlan, re: int, im: int
 ) -> tuple[FloatArray, FloatArray]:
@@ -195,8 +226,10 @@ def transform(
             _step_2(source, target, left, stride, re, im, plan.twiddles, t)
         elif radix == 3:
             _step_3(source, target, left, stride, re, im, plan.twiddles, t)
-        else:
+        elif radix == 5:
             _step_5(source, target, left, stride, re, im, plan.twiddles, t)
+        else:
+            _step_7(source, target, left, stride, re, im, plan.twiddles, t)
         t += 2 * (radix - 1) * left
         stride *= radix
         source, target = target, source

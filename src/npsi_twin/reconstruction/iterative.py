@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npsi_twin.errors import IncompatibleError, ParameterError
+from npsi_twin.projectors.choice import BAND_LIMITED
 from npsi_twin.projectors.contract import Projector, accepted_sinograms, accepted_threads
 from npsi_twin.recipes import MadeBy, Recipe, parameter
 from npsi_twin.reconstruction.normal_equations import NormalEquations, data_norms
@@ -179,7 +180,7 @@ def sirt(
     >>> round(float(made.values[0, 9:13, 11:15].mean()), 2), bool(np.all(np.diff(made.misfit[:, 0]) < 0))
     (0.05, True)
     """
-    if projector.name in ("fourier", "nufft"):
+    if projector.name in BAND_LIMITED:
         raise ParameterError(
             f"SIRT: got projector {projector.name!r}; its sums over a ray ring around zero at the field's edge, "
             "and SIRT divides by them. Take 'rays' or 'astra-cpu', or Landweber steps, which weigh all rays alike."

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from npsi_twin.errors import DataError, IncompatibleError, MissingBackendError, ParameterError
-from npsi_twin.projectors.choice import ProjectorName, choose_projector
+from npsi_twin.projectors.choice import BAND_LIMITED, ProjectorName, choose_projector
 from npsi_twin.projectors.contract import Projector
 from npsi_twin.recipes import MadeBy, Recipe, parameter
 from npsi_twin.reconstruction.algorithms import extend, fbp, sirt_fbp
@@ -64,9 +64,9 @@ class ReconstructionRecipe(Recipe):
         gt=0,
         le=1000,
     )
-    route: Literal["auto", "fourier", "rays", "nufft", "astra", "astra-cpu", "astra-cuda"] = parameter(
+    route: Literal["auto", "fourier", "rays", "nufft", "cufinufft", "astra", "astra-cpu", "astra-cuda"] = parameter(
         "auto",
-        "who projects: our Fourier gridding, our rays, finufft, or ASTRA (on the GPU where there is one)",
+        "who projects: our Fourier gridding, our rays, finufft, cufinufft, or ASTRA (on the GPU where there is one)",
         source="assumed: auto takes the fastest exact one; rays for sirt",
     )
     rotation_axis_px: float | None = parameter(
@@ -337,7 +337,7 @@ def _iterate(
     if recipe.algorithm == "sirt":
         return sirt(lines, projector, steps, threads=threads)
     equations: NormalEquations
-    if projector.name in ("fourier", "nufft") and not extension_px:
+    if projector.name in BAND_LIMITED and not extension_px:
         equations = ToeplitzEquations(projector, steps.weighting, threads=threads)
     else:
         equations = ProjectedEquations(projector, steps.weighting)
@@ -366,10 +366,10 @@ def _projector_name(recipe: ReconstructionRecipe, beam: ParallelBeam, threads: i
                 taken = made("astra-cpu").name
         case _:
             taken = made(recipe.route).name
-    if recipe.algorithm == "sirt" and taken in ("fourier", "nufft"):
+    if recipe.algorithm == "sirt" and taken in BAND_LIMITED:
         raise ParameterError(
             f"route: got {recipe.route!r} for algorithm 'sirt'; SIRT divides by sums over rays, which are positive "
             "only where rays are followed. Give route = 'rays' or 'astra', or algorithm = 'landweber'."
         )
-    known: tuple[ProjectorName, ...] = ("fourier", "rays", "nufft", "astra-cpu", "astra-cuda")
+    known: tuple[ProjectorName, ...] = ("fourier", "rays", "nufft", "cufinufft", "astra-cpu", "astra-cuda")
     return next(name for name in known if name == taken)

@@ -25,6 +25,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from npsi_twin.errors import ParameterError
+from npsi_twin.projectors.choice import BAND_LIMITED
 from npsi_twin.projectors.contract import Projector, accepted_slab_slices_last, accepted_threads, for_each_slice
 from npsi_twin.projectors.lane_fft import PAIR, plan_for, smooth_length
 from npsi_twin.projectors.lanes import LANES, aligned
@@ -48,7 +49,7 @@ class ToeplitzEquations:
     Parameters
     ----------
     projector
-        A band-limited projector, ``"fourier"`` or ``"nufft"``.
+        A band-limited projector, ``"fourier"``, ``"nufft"`` or ``"cufinufft"``.
     weighting
         H: ``"uniform"`` or ``"ramp"``.
     threads
@@ -87,10 +88,10 @@ class ToeplitzEquations:
     """
 
     def __init__(self, projector: Projector, weighting: Weighting = "uniform", *, threads: int | None = None) -> None:
-        if projector.name not in ("fourier", "nufft"):
+        if projector.name not in BAND_LIMITED:
             raise ParameterError(
-                f"Toeplitz: got projector {projector.name!r}; 'fourier' and 'nufft' are band-limited, and only their "
-                "normal operator is a convolution. Take one of them, or `ProjectedEquations`."
+                f"Toeplitz: got projector {projector.name!r}; only {', '.join(BAND_LIMITED)} are band-limited, so that "
+                "their normal operator is a convolution. Take one of them, or `ProjectedEquations`."
             )
         self.projector = projector
         self.weighting = accepted_weighting("Toeplitz", weighting)

@@ -317,9 +317,10 @@ def fine_structure(
     um = pixel_nm / 1000
     along = (np.arange(rows.start - margin, rows.stop + margin) - (shape[0] - 1) / 2) * um
     across = (np.arange(-margin, shape[1] + margin) - (shape[1] - 1) / 2) * um
-    row_waves = np.exp(1j * (waves[0] * along[:, None] + phases))
-    column_waves = np.exp(1j * waves[1][:, None] * across)
+    turns, further = waves[0] * along[:, None] + phases, waves[1][:, None] * across
+    row_waves = np.concatenate([np.cos(turns), -np.sin(turns)], axis=1)
+    column_waves = np.concatenate([np.cos(further), np.sin(further)])
     # einsum without optimize: one order of summing for any slab and any number of threads.
-    field = np.einsum("rk,kc->rc", row_waves, column_waves).real * np.sqrt(2 / _WAVES)
+    field = np.einsum("rk,kc->rc", row_waves, column_waves) * np.sqrt(2 / _WAVES)
     structure: FloatArray = np.maximum(beam.structure_contrast * field, _SMALLEST_LIGHT - 1).astype(np.float32)
     return structure

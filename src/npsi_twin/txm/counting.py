@@ -41,6 +41,8 @@ _STEP_0, _STEP_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _UNIT = 2.0**-32
 #: Mean from which transformed rejection is valid, and mean from which the quantile's expansion is.
 _PTRS_FROM, _MANY = 10.0, 256.0
+#: Products and sums may be fused, and quotients by a number turned into products.
+_FUSED = {"contract", "arcp"}
 _TINY = 1e-300  # keeps what is thrown away from dividing by zero
 #: Draws of a pixel that have their own counters: photons, electrons, noise; what follows a rejection comes after them.
 _DRAWS = np.uint64(3)
@@ -279,7 +281,7 @@ def _poisson_small(mean: float, u: float) -> float:
     return k
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FUSED)
 def _draw_poisson(
     means: NDArray[np.float64],
     u: NDArray[np.float64],
@@ -304,7 +306,7 @@ def _draw_poisson(
                 drawn[c] = _poisson_again(means[c], np.uint64(c), frame, draw, k0, k1)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FUSED)
 def _add_structure(structure: FloatArray, row: float, column: float, lit: NDArray[np.float64]) -> None:
     """Multiply by 1 + structure, linearly between its samples; its own column ``column`` lies on the first one."""
     r, first = math.floor(row), math.floor(column)
@@ -315,7 +317,7 @@ def _add_structure(structure: FloatArray, row: float, column: float, lit: NDArra
         lit[c] *= 1 + above + down * (below - above)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FUSED)
 def _count_row(
     frame: int,
     i: int,

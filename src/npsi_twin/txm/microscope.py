@@ -204,7 +204,7 @@ def project(
         rows, _, columns = line_integrals.shape
         turning = line_integrals.reshape(rows, microscope.stage.views, -1, columns)
         with np.errstate(under="ignore"):  # an opaque ray transmits 0
-            seen = np.exp(-turning).mean(axis=2, dtype=np.float32)
+            seen = np.exp(np.negative(turning, out=turning), out=turning).mean(axis=2, dtype=np.float32)
         line_integrals = -np.log(np.maximum(seen, np.finfo(np.float32).tiny))
     return line_integrals, chosen.name
 

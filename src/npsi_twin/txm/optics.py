@@ -12,19 +12,23 @@ columns, exact to the angle squared.
 
 The zone plate's line spread falls only as 2 d / (pi^3 z^2), so a slab of rows would need a halo of micrometres. The
 point spread is therefore cut off along the rows at the halo's reach (`transfer_function`), and what it loses is spread
-smoothly within the reach. The image of a row is then the same in every slab that holds its halo, to rounding.
+smoothly within the reach. The image of a row is then the same in every slab that holds its halo, to rounding. The
+passes over the views are `npsi_twin.txm.image_kernels`'s.
 """
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import scipy.fft
-from numba import njit
 from numpy.typing import NDArray
 
 from npsi_twin.errors import ParameterError
+from npsi_twin.projectors.lane_fft import plan_for, smooth_length
+from npsi_twin.projectors.lanes import LANES
+from npsi_twin.txm.image_kernels import Blur, image_views, scratch_for
 from npsi_twin.txm.objective import OpticsRecipe, objective_transfer
 from npsi_twin.volumes import FloatArray
 
@@ -32,7 +36,6 @@ LARGEST_LOSS = 0.06
 """Largest share of the line spread that the halo may cut off before the transfer function is no longer the optics'."""
 
 _LONG_ROWS = 2048  # rows of the grid the line spread is computed on: its own period is then 26 um and more
-_CHUNK_BYTES = 2 * 2**20  # of padded float32 views that a thread transforms together, so that they stay in its cache
 
 
 def gaussian_mtf(frequency_per_nm: NDArray[np.float64], fwhm_nm: float) -> NDArray[np.float64]:
@@ -239,98 +242,77 @@ def form_image(
     ((1, 2, 6), True)
     """
     fine_rows, views, fine_columns = line_integrals.shape
-    reach = reach_of(halo_rows, supersampling, placement.largest_row_shift_px(fine_columns // supersampling))
-    inner = slice(halo_rows * supersampling, fine_rows - halo_rows * supersampling)
-    image = np.empty((views, (inner.stop - inner.start) // supersampling, fine_columns // supersampling), np.float32)
-    sharp = optics.outer_zone_width_nm == 0 and blur_fwhm_nm == 0 and not placement.moves
-    # Rows may wrap, it spoils only the halo; columns are padded with their edge, clear field unless truncated.
     n = supersampling
-    rows = n * scipy.fft.next_fast_len(-(-max(fine_rows, 2 * reach + 1) // n))
-    columns = n * scipy.fft.next_fast_len(-(-(fine_columns + 2 * reach) // n), real=True)
+    reach = reach_of(halo_rows, n, placement.largest_row_shift_px(fine_columns // n))
+    image = np.empty((views, fine_rows // n - 2 * halo_rows, fine_columns // n), np.float32)
+    if optics.outer_zone_width_nm == 0 and blur_fwhm_nm == 0 and not placement.moves:
+        for row in range(image.shape[1]):
+            first = (halo_rows + row) * n
+            with np.errstate(under="ignore"):  # an opaque ray transmits 0
+                fine = np.exp(-line_integrals[first : first + n].transpose(1, 0, 2))
+            image[:, row : row + 1] = _average(fine, n)
+        return image
+    # Rows may wrap, it spoils only the halo; columns are padded with their edge, clear field unless truncated.
+    rows, columns = (
+        n * smooth_length(-(-least // n), multiple_of=2)
+        for least in (max(fine_rows, 2 * reach + 1), fine_columns + 2 * reach)
+    )
+    transfer = transfer_function(rows, columns, pixel_nm / n, reach, optics, energy_kev, blur_fwhm_nm)
     left = (columns - fine_columns) // 2 // n * n
-    turn = _Turn.of(placement, n, halo_rows, (rows, columns), left)
-    factor = np.zeros((0, 0), np.complex64)
-    if not sharp:
-        transfer = transfer_function(rows, columns, pixel_nm / n, reach, optics, energy_kev, blur_fwhm_nm)
-        pixel = _pixel(rows, rows, n)[:, None] * _pixel(columns, columns // 2 + 1, n)
-        factor = (transfer * pixel).astype(np.complex64)
+    blur = _blur_of(transfer, placement, n, halo_rows, (rows, columns), left)
+    shift = np.zeros(-(-views // LANES) * LANES)
+    shift[:views] = placement.row_shift_px * n
+    phases = _shift_phase(shift, rows, scipy.fft.fftfreq(rows)).reshape(-1, LANES, rows)
+    phases_last = np.stack([phases.real, phases.imag], axis=1).transpose(0, 3, 1, 2).reshape(len(phases), -1)
+    phases_last = np.ascontiguousarray(phases_last)
+    lines, ones = np.ascontiguousarray(line_integrals), np.ones(fine_columns, np.float32)
+    workers = min(threads, len(phases_last))
 
-    def work(start: int) -> None:
-        now = slice(start, min(start + chunk, views))
-        with np.errstate(under="ignore"):  # an opaque ray transmits 0
-            padded = np.empty((now.stop - now.start, rows, columns), np.float32)
-            seen = padded[:, :fine_rows, left : left + fine_columns]
-            np.negative(line_integrals[:, now].transpose(1, 0, 2), out=seen)
-            np.exp(seen, out=seen)
-            if sharp:
-                image[now] = _average(seen[:, inner], n)
-                return
-            padded[:, :fine_rows, :left] = seen[:, :, :1]
-            padded[:, :fine_rows, left + fine_columns :] = seen[:, :, -1:]
-            padded[:, fine_rows:] = padded[:, fine_rows - 1 : fine_rows]
-            spectrum = scipy.fft.fft(turn.columns_to_frequency(padded), axis=1, overwrite_x=True)
-            coarse = np.empty((len(padded), rows // n, columns // 2 + 1), np.complex64)
-            _fold_rows(spectrum, factor, turn.row_phase[now], coarse)
-            coarse = scipy.fft.ifft(coarse, axis=1, overwrite_x=True)[:, halo_rows : halo_rows + image.shape[1]]
-            narrow = np.empty((*coarse.shape[:2], columns // n // 2 + 1), np.complex64)
-            _fold_columns(coarse, columns, columns // n, narrow)
-            blurred = scipy.fft.irfft(narrow, n=columns // n, axis=2, overwrite_x=True)
-            # Rounding of the transform in the deepest shadow, and phase that a linear model would take below nothing.
-            np.maximum(blurred[:, :, left // n : left // n + image.shape[2]], 0, out=image[now])
+    def work(first: int) -> None:
+        image_views(first, workers, lines, phases_last, blur, ones, scratch_for(blur, image.shape[1]), image)
 
-    chunk = max(1, _CHUNK_BYTES // (4 * rows * columns))
-    starts = range(0, views, chunk)
-    if threads == 1 or len(starts) == 1:
-        for start in starts:
-            work(start)
+    if workers == 1:
+        work(0)
     else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, starts))
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(work, range(workers)))
     return image
 
 
-@dataclass(frozen=True)
-class _Turn:
-    """Motion of the image as factors of its transforms; shears are None where the axis does not lean.
-
-    Attributes
-    ----------
-    row_phase
-        Shift along the rows, (view, row frequency).
-    shear_rows
-        Shift along the rows in proportion to the column, (row frequency, column).
-    shear_columns
-        Shift along the columns in proportion to the row, (row, column frequency).
-    """
-
-    row_phase: NDArray[np.complex64]
-    shear_rows: NDArray[np.complex64] | None
-    shear_columns: NDArray[np.complex64] | None
-
-    @classmethod
-    def of(cls, placement: Placement, n: int, halo_rows: int, padded: tuple[int, int], left: int) -> "_Turn":
-        """Return the factors for slabs padded to (rows, columns) fine samples, ``left`` of them before the first."""
-        rows, columns = padded
-        row_phase = _shift_phase(placement.row_shift_px * n, rows, scipy.fft.fftfreq(rows))
-        if placement.axis_tilt_rad == 0:
-            return cls(row_phase, None, None)
+def _blur_of(
+    transfer: FloatArray, placement: Placement, n: int, halo_rows: int, padded: tuple[int, int], left: int
+) -> Blur:
+    """Return what the kernels multiply by, for slabs padded to (rows, columns), ``left`` of these before the first."""
+    rows, columns = padded
+    pixel = _pixel(rows, rows, n)[:, None] * _pixel(columns, columns // 2 + 1, n)
+    # Transforms are not normalised, and two rows that part come out twice.
+    factor = (transfer * pixel / (2 * rows * columns)).T
+    passed = int(np.flatnonzero(np.any(factor, axis=1))[-1]) + 1
+    lean_rows, lean_columns = np.empty((0, 1), np.complex64), np.empty((0, 1), np.complex64)
+    if placement.axis_tilt_rad != 0:
         slope = np.tan(placement.axis_tilt_rad)
         along = np.arange(rows) + 0.5 + (placement.row_from_middle_px - halo_rows) * n
         across = np.arange(columns) - left + 0.5 - (placement.axis_column_px + 0.5) * n
         across = np.clip(across, across[left], across[columns - 1 - left])  # the padding repeats the edge
-        shear_rows = _shift_phase(-slope * across, rows, scipy.fft.rfftfreq(rows)).T
-        return cls(row_phase, shear_rows, _shift_phase(slope * along, columns, scipy.fft.rfftfreq(columns)))
+        lean_rows = _shift_phase(-slope * across, rows, scipy.fft.rfftfreq(rows)) / np.float32(2 * rows)
+        lean_columns = _shift_phase(slope * along, columns, scipy.fft.rfftfreq(columns))
+    return Blur(
+        n,
+        left,
+        halo_rows,
+        plan_for(rows),
+        plan_for(columns),
+        plan_for(rows // n),
+        plan_for(columns // n),
+        _parts(factor[:passed]),
+        _parts(lean_rows),
+        _parts(lean_columns),
+    )
 
-    def columns_to_frequency(self, padded: FloatArray) -> NDArray[np.complex64]:
-        """Transform (view, row, column) along the columns, sheared where the axis leans."""
-        if self.shear_rows is None or self.shear_columns is None:
-            return np.asarray(scipy.fft.rfft(padded, axis=2), np.complex64)
-        along = scipy.fft.rfft(padded, axis=1)
-        along *= self.shear_rows
-        sheared = scipy.fft.irfft(along, n=padded.shape[1], axis=1, overwrite_x=True)
-        spectrum: NDArray[np.complex64] = scipy.fft.rfft(sheared, axis=2)
-        spectrum *= self.shear_columns
-        return spectrum
+
+def _parts(numbers: NDArray[Any]) -> FloatArray:
+    """Return complex numbers as float32, real and imaginary parts along a last axis."""
+    return np.ascontiguousarray(np.stack([numbers.real, numbers.imag], axis=-1), np.float32)
 
 
 def _shift_phase(shift: NDArray[np.float64], length: int, frequency: NDArray[np.float64]) -> NDArray[np.complex64]:
@@ -345,42 +327,6 @@ def _pixel(length: int, count: int, n: int) -> NDArray[np.complex128]:
     """Return the transform of a mean over n samples from each sample on, at the first frequencies of a length."""
     phase = 2 * np.pi * np.arange(count) / length
     return np.asarray(sum(np.exp(1j * phase * sample) for sample in range(n)) / n, np.complex128)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _fold_rows(
-    spectrum: NDArray[np.complex64],
-    factor: NDArray[np.complex64],
-    row_phase: NDArray[np.complex64],
-    coarse: NDArray[np.complex64],
-) -> None:
-    """Multiply by factor and phase, and keep every n-th row of the image by folding its frequencies."""
-    views, kept, frequencies = coarse.shape
-    folds = spectrum.shape[1] // kept
-    for view in range(views):
-        for row in range(kept):
-            for fold in range(folds):
-                fine = row + fold * kept
-                phase = row_phase[view, fine] / np.float32(folds)
-                for k in range(frequencies):
-                    term = spectrum[view, fine, k] * (factor[fine, k] * phase)
-                    coarse[view, row, k] = term if fold == 0 else coarse[view, row, k] + term
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _fold_columns(coarse: NDArray[np.complex64], columns: int, length: int, narrow: NDArray[np.complex64]) -> None:
-    """Keep ``length`` of the ``columns`` of the real image, every n-th one, by folding its half spectrum."""
-    views, rows, frequencies = narrow.shape
-    kept = columns // 2 + 1
-    folds = columns // length
-    for view in range(views):
-        for row in range(rows):
-            for k in range(frequencies):
-                total = coarse[view, row, k]
-                for fold in range(1, folds):
-                    at = k + fold * length
-                    total += coarse[view, row, at] if at < kept else np.conj(coarse[view, row, columns - at])
-                narrow[view, row, k] = total / np.float32(folds)
 
 
 def _average(fine: FloatArray, supersampling: int) -> FloatArray:
