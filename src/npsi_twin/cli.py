@@ -20,16 +20,21 @@ import typer
 from npsi_twin.cli_files import export_volume_file, inspect_scan_file
 from npsi_twin.cli_options import (
     AllowRoot,
+    FlatFromAir,
     LineIntegrals,
+    NoDarks,
     Normalised,
     PixelNm,
     ProjectorOption,
     RouteOption,
+    Repair,
+    RingCurrent,
     Theta,
     ThetaUnitOption,
     VolumeName,
     VoxelNm,
     Where,
+    corrections_from,
     reading_from,
 )
 from npsi_twin.errors import (
@@ -497,7 +502,8 @@ def reconstruct(
     out: Annotated[Path | None, typer.Option(help="Folder for the result of a SCAN.")] = None,
     spec: Annotated[Path | None, typer.Option(help="Specification whose [reconstruction] is used for a SCAN.")] = None,
     algorithm: Annotated[
-        Literal["sirt-fbp", "fbp"] | None, typer.Option(help="Algorithm, instead of the specification's.")
+        Literal["sirt-fbp", "fbp", "sirt", "landweber", "cgls", "tv"] | None,
+        typer.Option(help="Algorithm, instead of the specification's."),
     ] = None,
     route: RouteOption = None,
     axis_px: Annotated[float | None, typer.Option(help="Column of the rotation axis; found when left out.")] = None,
@@ -507,6 +513,10 @@ def reconstruct(
     where: Where = "",
     assume_normalised: Normalised = False,
     line_integrals: LineIntegrals = False,
+    repair: Repair = False,
+    flat_from_air: FlatFromAir = None,
+    no_darks: NoDarks = False,
+    ring_current: RingCurrent = False,
     allow_root: AllowRoot = None,
     workers: Workers = 1,
     resume: Resume = False,
@@ -531,6 +541,10 @@ def reconstruct(
             where=where or None,
             assume_normalised=assume_normalised,
             line_integrals=line_integrals,
+            repair=repair,
+            flat_from_air=flat_from_air,
+            no_darks=no_darks,
+            ring_current=ring_current,
             allow_root=allow_root,
             resume=resume,
             overwrite=overwrite,
@@ -542,16 +556,20 @@ def reconstruct(
     from npsi_twin.twin import reconstruct_file
 
     changes = {"algorithm": algorithm, "route": route, "rotation_axis_px": axis_px}
+    corrections = corrections_from(
+        repair=repair, flat_from_air=flat_from_air, no_darks=no_darks, ring_current=ring_current
+    )
     with _progress() as progress:
         result = reconstruct_file(
             path,
             out,
             specification=None if spec is None else _specification(spec, None, None),
             changes={name: value for name, value in changes.items() if value is not None},
+            corrections=corrections,
             pixel_nm=pixel_nm,
             theta_unit=theta_unit,
             assume_normalised=assume_normalised,
-            reading=reading_from(theta, where, line_integrals, allow_root),
+            reading=reading_from(theta, where, line_integrals, allow_root, repair=repair, flat_from_air=flat_from_air),
             workers=workers,
             resume=resume,
             overwrite=overwrite,

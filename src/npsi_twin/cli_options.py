@@ -32,7 +32,7 @@ Where = Annotated[
     str,
     typer.Option(
         help="Where things are in a file of another layout: 'data=PATH,theta=PATH,flats=PATH,darks=PATH,"
-        "image_key=PATH,entry=PATH'."
+        "image_key=PATH,entry=PATH,current=PATH'."
     ),
 ]
 Normalised = Annotated[
@@ -41,15 +41,55 @@ Normalised = Annotated[
 LineIntegrals = Annotated[
     bool, typer.Option("--line-integrals", help="The projections are negative logarithms of the transmission already.")
 ]
+Repair = Annotated[
+    bool,
+    typer.Option("--repair", help="Replace and count zingers, saturated values, and values that are NaN or infinite."),
+]
+FlatFromAir = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Columns at either edge that show air in every view: they scale each view, for flats of another flux, and "
+        "stand in for flats that are missing.",
+    ),
+]
+NoDarks = Annotated[bool, typer.Option("--no-darks", help="Take the dark level as zero where no darks were taken.")]
+RingCurrent = Annotated[bool, typer.Option("--ring-current", help="Divide by the ring's current that the scan tells.")]
 AllowRoot = Annotated[
     list[Path] | None,
     typer.Option(help="Folder in which files that the scan links to may lie, besides its own; may be repeated."),
 ]
 
 
-def reading_from(theta: str, where: str, line_integrals: bool, allow_root: list[Path] | None) -> "Reading":
+def reading_from(
+    theta: str,
+    where: str,
+    line_integrals: bool,
+    allow_root: list[Path] | None,
+    *,
+    repair: bool = False,
+    flat_from_air: int | None = None,
+) -> "Reading":
     """Return what the options state about a scan."""
     from npsi_twin.storage.formats import parse_places
     from npsi_twin.storage.scanfile import Reading
 
-    return Reading(theta, parse_places(where) if where else {}, line_integrals, tuple(allow_root or ()))
+    places = parse_places(where) if where else {}
+    return Reading(theta, places, line_integrals, tuple(allow_root or ()), repair, flat_from_air is not None)
+
+
+def corrections_from(
+    *, repair: bool, flat_from_air: int | None, no_darks: bool, ring_current: bool
+) -> dict[str, bool | float | str]:
+    """Return the fields of the correction recipe that the options ask for."""
+    found: dict[str, bool | float | str] = {}
+    if repair:
+        # A fifth of the flat field in one value is more than an edge makes beyond its neighbours' median.
+        found |= {"zinger_excess": 0.2, "saturated_values": "replace", "not_finite": "replace"}
+    if flat_from_air is not None:
+        found["air_columns_px"] = flat_from_air
+    if no_darks:
+        found["assume_no_darks"] = True
+    if ring_current:
+        found["ring_current"] = True
+    return found

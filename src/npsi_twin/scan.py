@@ -179,6 +179,28 @@ class Scan:
         """Number of detector rows held here."""
         return int(self.projections.shape[1])
 
+    def only(self, rows: range) -> "Scan":
+        """Return some of the detector rows held here, numbered as in the whole scan.
+
+        Raises
+        ------
+        IncompatibleError
+            Rows that are not held here.
+        """
+        held = range(self.first_row, self.first_row + self.rows)
+        if rows == held:
+            return self
+        if rows.step != 1 or not held.start <= rows.start < rows.stop <= held.stop:
+            raise IncompatibleError(f"scan: {rows} asked for; rows {held.start} to {held.stop - 1} are held here.")
+        part = np.s_[:, rows.start - held.start : rows.stop - held.start]
+        return replace(
+            self,
+            projections=self.projections[part],
+            flats=self.flats[part],
+            darks=self.darks[part],
+            first_row=rows.start,
+        )
+
 
 def sinograms(projections: FloatArray) -> FloatArray:
     """Turn projections (view, row, column) into contiguous sinograms (row, view, column)."""

@@ -47,6 +47,7 @@ from npsi_twin.storage.measurements import comparison_json, measurements_csv, re
 from npsi_twin.storage.nexus import create_nxtomo, write_nxtomo_rows
 from npsi_twin.storage.scan_truth import RowArray, create_scan_truth, write_truth_rows
 from npsi_twin.storage.scanfile import ScanFile
+from npsi_twin.storage.stage_motion import compare_motion, write_found
 from npsi_twin.storage.volumes import create_volumes, read_volume, write_slab, write_volume
 from npsi_twin.txm.contrast import contrast
 from npsi_twin.txm.microscope import (
@@ -72,6 +73,8 @@ ScanFormat = Literal["dataexchange", "nxtomo"]
 _VOXELS_AT_ONCE = 1 << 24
 #: What the projector takes at a time: it works on sixteen slices at once.
 SLICES_AT_ONCE = 16
+#: Rows from the middle that tell the axis, and those that are needed to see motion along it.
+_ROWS_LOOKED_AT, _ROWS_ALIGNED = 16, 32
 _TRUTH_FIELDS = {
     "phase": np.uint8,
     "void_fraction": np.float32,
@@ -290,13 +293,18 @@ def _created_truth(
 
 
 def _reconstructed_rows(scan_file: ScanFile, recipe: ReconstructionRecipe, plan: Plan, rows: range) -> Reconstruction:
-    return reconstruct(scan_file.read(rows), recipe, plan=plan, threads=threads())
+    halo = plan.halo_rows
+    held = range(max(0, rows.start - halo), min(scan_file.rows, rows.stop + halo))
+    return reconstruct(scan_file.read(held), recipe, plan=plan, rows=rows, threads=threads())
 
 
 def plan_reconstruction_of(scan_file: ScanFile, recipe: ReconstructionRecipe, progress: Progress) -> Plan:
     """Find what concerns a whole scan (axis, filters) from rows in its middle."""
     progress("axis, filters", 0, 1)
-    plan = prepare(scan_file.read(scan_file.middle_rows()), recipe)
+    alignment = recipe.alignment
+    middle = scan_file.middle_rows(_ROWS_ALIGNED if alignment.method != "none" and alignment.rows else _ROWS_LOOKED_AT)
+    spread = scan_file.spread_rows() if alignment.tilt == "fit" else []
+    plan = prepare(scan_file.read(middle), recipe, spread=[scan_file.read(rows) for rows in spread])
     progress("axis, filters", 1, 1)
     return plan
 
@@ -340,9 +348,29 @@ def reconstruct_scan(
                 "counts": {kind: int(number) for kind, number in counts.items()},
                 "unit": "1/um" if scan_file.pixel_known else "1/pixel",
             }
-            if plan.alignment is not None:
-                facts["run_out_rms_px"] = float(np.sqrt(np.mean(np.square(plan.alignment.column_shift_px))))
+            facts |= _motion_facts(plan)
+            write_found(
+                file,
+                column_shift_px=None if plan.alignment is None else plan.alignment.column_shift_px,
+                row_shift_px=None if plan.alignment is None else plan.alignment.row_shift_px,
+                axis_tilt_rad=None if plan.tilt is None else plan.tilt.angle_rad,
+            )
             file.attrs.update({key: facts[key] for key in ("projector", "rotation_axis_px", "unit")})
+
+
+def _motion_facts(plan: Plan) -> dict[str, float]:
+    """Return what was found of the stage's motion, for the record."""
+    facts = {}
+    if plan.alignment is not None:
+        for name, shift in (
+            ("run_out_rms_px", plan.alignment.column_shift_px),
+            ("row_run_out_rms_px", plan.alignment.row_shift_px),
+        ):
+            facts[name] = float(np.sqrt(np.mean(np.square(shift))))
+    if plan.tilt is not None:
+        facts["axis_tilt_deg"] = float(np.degrees(plan.tilt.angle_rad))
+        facts["axis_tilt_uncertainty_deg"] = float(np.degrees(plan.tilt.uncertainty))
+    return facts
 
 
 def segment_reconstruction(run: RunFolder, specification: Specification) -> None:
@@ -381,9 +409,11 @@ def measure_run(run: RunFolder, specification: Specification) -> None:
 
 def compare_run(run: RunFolder) -> None:
     """Hold the recovered numbers against the truth and the published ones; write what came out."""
-    with run.stage("compare", COMPARISON, inputs=(MEASURED_MAPS, SEGMENTATION)):
+    motion = (RECONSTRUCTION, SCAN_TRUTH) if (run.path / SCAN_TRUTH).is_file() else ()
+    with run.stage("compare", COMPARISON, inputs=(MEASURED_MAPS, SEGMENTATION, *motion)):
         measured = read_measurements(run.path / MEASURED_MAPS)
         truth = _truth(run.path)
         accuracy = None if truth is None else score(truth[0], read_volume(run.path / SEGMENTATION))
         comparison = compare(measured.get("truth"), measured["recovered"], accuracy=accuracy)
-        write_text_whole(run.path / COMPARISON, comparison_json(comparison))
+        stage = compare_motion(run.path / RECONSTRUCTION, run.path / SCAN_TRUTH) if motion else None
+        write_text_whole(run.path / COMPARISON, comparison_json(comparison, stage))

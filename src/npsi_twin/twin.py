@@ -246,6 +246,7 @@ def reconstruct_file(
     *,
     specification: Specification | None = None,
     changes: Mapping[str, Any] | None = None,
+    corrections: Mapping[str, Any] | None = None,
     pixel_nm: float | None = None,
     theta_unit: ThetaUnit | None = None,
     assume_normalised: bool = False,
@@ -267,6 +268,8 @@ def reconstruct_file(
         Its reconstruction recipe and slab height are used; the defaults when None.
     changes
         Fields of the reconstruction recipe to change.
+    corrections
+        Fields of its correction recipe to change; a scan without flats that gives ``air_columns_px`` is lit by its air.
     pixel_nm, theta_unit, assume_normalised, reading
         What the file does not state; see `open_scan`.
     workers, resume, overwrite, progress
@@ -287,7 +290,13 @@ def reconstruct_file(
     scan_file = open_scan(
         path, pixel_nm=pixel_nm, theta_unit=theta_unit, assume_normalised=assume_normalised, reading=reading
     )
-    check_resources(plan_reconstruction(scan_file, specification.execution, workers=workers), folder)
+    if corrections:
+        asked = dict(corrections)
+        if scan_file.flats is None and not scan_file.normalised and "air_columns_px" in asked:
+            asked["flat_field"] = "air"
+        corrected = parse_values(recipe.corrections, asked, "reconstruction.corrections")
+        recipe = recipe.model_copy(update={"corrections": corrected})
+    check_resources(plan_reconstruction(scan_file, specification.execution, recipe, workers=workers), folder)
     # What may fail for the data's sake fails here, before anything is written.
     plan = stages.plan_reconstruction_of(scan_file, recipe, progress)
     request = {
@@ -313,7 +322,7 @@ def reconstruct_file(
                 progress=progress,
             )
         with run.stage("report", "report.html"):
-            write_reconstruction_page(run.path, scan_file=scan_file, state=run.state)
+            write_reconstruction_page(run.path, scan_file=scan_file, state=run.state, axis=plan.axis)
         run.complete()
         facts = {key: value for key, value in run.state["stages"]["reconstruct"].items() if key != "files"}
         return {"folder": str(folder), "status": "complete", **facts}

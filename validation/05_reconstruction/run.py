@@ -1,6 +1,7 @@
 """Measure what reconstruction does to slices that are known in closed form.
 
-`accuracy` has iterations, alignment and stripe filters by name, `speed` the time and memory beside other packages.
+`accuracy` has iterations, alignment and stripe filters by name, `artefacts` simulated scans with everything amiss at
+once, `speed` the time and memory beside other packages.
 """
 
 import sys
@@ -22,6 +23,7 @@ FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent))
 sys.path.insert(0, str(FOLDER))
 import accuracy  # noqa: E402
+import artefacts  # noqa: E402
 import speed  # noqa: E402
 from render import render  # noqa: E402
 
@@ -205,4 +207,5 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
         rows = uniform_disk() + layer_on_copper(cache) + sirt_against_filter(cache) + accuracy.rows(cache)
-    render(FOLDER, rows + rotation_axis() + stripes() + two_roads() + speed.rows(), speed.machine())
+    rows += artefacts.rows() + rotation_axis() + stripes() + two_roads() + speed.rows()
+    render(FOLDER, rows, speed.machine())

@@ -26,7 +26,9 @@ def angular_weights_rad(angles_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the share of half a turn that each view stands for.
 
     Views half a turn apart see the same lines, so angles are taken modulo pi; each view gets half the distance to its
-    two neighbours. Views at the same place share it: an end point recorded twice counts half each.
+    two neighbours. Views at the same place share it: an end point recorded twice counts half each. A gap of more than
+    three median steps is a missing wedge, which nobody saw: the views at its edges count as if another view stood a
+    median step further on, so that they draw no streaks of their own.
 
     Parameters
     ----------
@@ -36,12 +38,12 @@ def angular_weights_rad(angles_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     Returns
     -------
     NDArray[numpy.float64]
-        Weights in radians, shape (views,); their sum is pi.
+        Weights in radians, shape (views,); their sum is pi less what wedges lack.
 
     Warns
     -----
     OutOfRangeWarning
-        A gap between views is more than three times the median step: a missing wedge, whose views would count too much.
+        A gap between views is more than three times the median step: a missing wedge.
 
     Examples
     --------
@@ -55,13 +57,15 @@ def angular_weights_rad(angles_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     order = np.argsort(folded, kind="stable")
     steps = np.diff(np.append(folded[order], folded[order[0]] + np.pi))
     apart = steps[steps > 1e-9]
-    if apart.max() > 3 * np.median(apart):
+    usual = float(np.median(apart))
+    if apart.max() > 3 * usual:
         warnings.warn(
             f"reconstruction: the views leave a gap of {np.rad2deg(apart.max()):.2f} degrees at a median step of "
-            f"{np.rad2deg(np.median(apart)):.3f}; expect streaks along the missing directions.",
+            f"{np.rad2deg(usual):.3f}; expect streaks along the missing directions.",
             OutOfRangeWarning,
             stacklevel=2,
         )
+        steps = np.where(steps > 3 * usual, usual, steps)
     weights = np.empty_like(folded)
     weights[order] = (steps + np.roll(steps, 1)) / 2
     return np.asarray(weights, np.float64)

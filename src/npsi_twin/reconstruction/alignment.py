@@ -104,7 +104,7 @@ def _axis_by_wedge(line_integrals: FloatArray, beam: ParallelBeam) -> RotationAx
         misfit = _misfit(half, shift, radius, truncated)
         px = misfit.minimum(0.1 * beam.columns, 0.9 * beam.columns)
         radius = max(px, beam.columns - 1 - px)
-    return RotationAxis(px, misfit.uncertainty_px(px), "fourier-wedge")
+    return misfit.found(beam.columns, "fourier-wedge")
 
 
 def half_turn(angles_rad: NDArray[np.float64]) -> NDArray[np.intp]:

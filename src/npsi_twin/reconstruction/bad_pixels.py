@@ -72,8 +72,8 @@ def _row_sigma(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(_MAD_TO_SIGMA * np.median(np.abs(values - middle), axis=1, keepdims=True), np.float64)
 
 
-def refuse_unusable(frames: NDArray[np.generic], name: str, first_row: int) -> None:
-    """Raise DataError where frames hold values that are no real numbers, not finite, or neither.
+def refuse_unusable(frames: NDArray[np.generic], name: str, first_row: int, *, finite: bool = True) -> None:
+    """Raise DataError where frames hold values that are no real numbers or, unless told otherwise, not finite.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def refuse_unusable(frames: NDArray[np.generic], name: str, first_row: int) -> N
             f"{name}: got values of type {frames.dtype}; real numbers (unsigned, signed or floating) are needed, "
             "because they are photon counts. Convert the file."
         )
-    if frames.dtype.kind != "f":
+    if frames.dtype.kind != "f" or not finite:
         return
     unusable = ~np.isfinite(frames)
     if unusable.any():
@@ -92,7 +92,7 @@ def refuse_unusable(frames: NDArray[np.generic], name: str, first_row: int) -> N
         raise DataError(
             f"{name}: {int(unusable.sum())} of {frames.size} values are NaN or infinite, the first in frame {frame}, "
             f"row {first_row + row}, column {column}; all must be finite, because one such pixel would spread over its "
-            "whole slice. Repair or drop these frames."
+            "whole slice. Say --repair (not_finite = 'replace') to interpolate them, or drop these frames."
         )
 
 

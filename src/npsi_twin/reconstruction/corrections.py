@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from npsi_twin.errors import DataError
 from npsi_twin.recipes import MadeBy, Recipe, parameter
+from npsi_twin.reconstruction.air_flats import with_flats_from_air
 from npsi_twin.reconstruction.bad_pixels import find_bad_pixels, refuse_unusable, replace_pixels
 from npsi_twin.reconstruction.illumination import Illumination, find_illumination
 from npsi_twin.reconstruction.outliers import find_zingers, replace_values
@@ -66,9 +67,10 @@ class CorrectionRecipe(Recipe):
         gt=0,
         lt=1,
     )
-    flat_field: Literal["mean", "interpolated", "components"] = parameter(
+    flat_field: Literal["mean", "interpolated", "components", "air"] = parameter(
         "mean",
-        "beam of a view: mean of all flats, in time between groups of flats, or by the flats' principal components",
+        "beam of a view: mean of all flats, in time between groups of flats, by the flats' principal components, or "
+        "without flats from air_columns_px, linear between both edges",
         source="assumed: right for a steady beam, and adds least noise",
     )
     flat_components: int = parameter(
@@ -96,6 +98,11 @@ class CorrectionRecipe(Recipe):
     saturated_values: Literal["keep", "replace"] = parameter(
         "keep", "values at saturation: as they are, or interpolated from their view's neighbours", source="assumed"
     )
+    not_finite: Literal["refuse", "replace"] = parameter(
+        "refuse",
+        "counts that are NaN or infinite: refuse the scan, or interpolate them from their view's neighbours",
+        source="assumed: refuse unless told",
+    )
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,8 @@ class CorrectionCounts:
         True where a scan without dark frames was corrected all the same.
     zingers
         Values replaced as zingers, bad pixels left out.
+    not_finite
+        Values replaced because they were NaN or infinite, bad pixels left out.
     """
 
     bad_pixels: int
@@ -121,6 +130,7 @@ class CorrectionCounts:
     saturated: int
     darks_assumed_zero: bool = False
     zingers: int = 0
+    not_finite: int = 0
 
 
 @dataclass(frozen=True)
@@ -190,10 +200,11 @@ def correct(scan: Scan, recipe: CorrectionRecipe, *, illumination: Illumination 
     >>> correct(scan, CorrectionRecipe()).line_integrals.round(4) + 0.0
     array([[[0.    , 0.6931, 1.3863, 0.    ]]], dtype=float32)
     """
+    scan = _lit(scan, recipe)
     dark, gain, bad = _detector(scan, recipe)
     if illumination is None:
         illumination = find_illumination(scan, recipe, dark, ~bad)
-    integrals, clipped, zingers = _line_integrals(scan, dark, gain, bad, illumination, recipe)
+    integrals, clipped, zingers, not_finite = _line_integrals(scan, dark, gain, bad, illumination, recipe)
     replace_pixels(integrals, bad)
     level = _saturation(scan.projections, recipe)
     saturated = 0
@@ -209,7 +220,7 @@ def correct(scan: Scan, recipe: CorrectionRecipe, *, illumination: Illumination 
         scan.beam,
         scan.first_row,
         bad,
-        CorrectionCounts(int(bad.sum()), clipped, saturated, no_darks, zingers),
+        CorrectionCounts(int(bad.sum()), clipped, saturated, no_darks, zingers, not_finite),
         MadeBy("correct", recipe.digest()),
     )
 
@@ -245,8 +256,16 @@ def illumination_of(scan: Scan, recipe: CorrectionRecipe) -> Illumination | None
     >>> found.shares.tolist()
     [[0.75, 0.25], [0.25, 0.75]]
     """
+    scan = _lit(scan, recipe)
     dark, _, bad = _detector(scan, recipe)
     return find_illumination(scan, recipe, dark, ~bad)
+
+
+def _lit(scan: Scan, recipe: CorrectionRecipe) -> Scan:
+    """Return the scan with the flats that the recipe asks for."""
+    if recipe.flat_field != "air" or scan.normalised:
+        return scan
+    return with_flats_from_air(scan, recipe.air_columns_px)
 
 
 def _detector(
@@ -254,11 +273,14 @@ def _detector(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Return mean dark, mean flat above it, and where a pixel is dead or hot, (row, column)."""
     for name in ("projections", "flats", "darks"):
-        refuse_unusable(getattr(scan, name), name, scan.first_row)
+        refuse_unusable(getattr(scan, name), name, scan.first_row, finite=recipe.not_finite == "refuse")
     rows, columns = scan.projections.shape[1:]
     if scan.normalised:
         return np.zeros((rows, columns)), np.ones((rows, columns)), np.zeros((rows, columns), bool)
     dark, gain = _dark_and_gain(scan, recipe)
+    # A pixel whose flats or darks hold what is no number has no gain, and counts as dead.
+    known = np.isfinite(gain) & np.isfinite(dark)
+    dark, gain = np.where(known, dark, 0.0), np.where(known, gain, 0.0)
     bad = find_bad_pixels(gain, dark, recipe)
     if bad.mean() > recipe.bad_fraction_limit:
         row, column = np.argwhere(bad)[0]
@@ -277,14 +299,14 @@ def _dark_and_gain(scan: Scan, recipe: CorrectionRecipe) -> tuple[NDArray[np.flo
         raise DataError(
             "flats: got none; at least one frame with the beam on and the sample out is needed, because a count "
             "alone does not say how much of the beam the sample took. Add exchange/data_white, or mark the scan as "
-            "normalised."
+            "normalised; --flat-from-air takes the air beside the sample instead."
         )
     if scan.darks.shape[0] == 0:
         if not recipe.assume_no_darks:
             raise DataError(
                 "darks: got none; at least one frame with the beam off is needed, because the camera's offset would "
-                "be read as light. Add exchange/data_dark, or set assume_no_darks = true if the offset is known to be "
-                "zero."
+                "be read as light. Add exchange/data_dark, or say --no-darks (assume_no_darks = true) if the offset "
+                "is known to be zero."
             )
         dark = np.zeros(scan.flats.shape[1:])
     else:
@@ -299,11 +321,11 @@ def _line_integrals(
     bad: NDArray[np.bool_],
     illumination: Illumination | None,
     recipe: CorrectionRecipe,
-) -> tuple[FloatArray, int, int]:
-    """Return -ln of the floored transmission as (row, view, column) float32, values floored, zingers replaced."""
+) -> tuple[FloatArray, int, int, int]:
+    """Return -ln of the floored transmission, (row, view, column) float32; numbers floored, zingers, not finite."""
     views, rows, columns = scan.projections.shape
     integrals = np.empty((rows, views, columns), np.float32)
-    clipped = zingers = 0
+    clipped = zingers = not_finite = 0
     for row in range(rows):
         light = np.where(bad[row], 1.0, gain[row])[None]
         if illumination is not None:
@@ -311,6 +333,11 @@ def _line_integrals(
             light[:, bad[row]] = 1.0
             _refuse_dark_views(light, scan.first_row + row)
         transmission = (scan.projections[:, row].astype(np.float64) - dark[row]) / light
+        if recipe.not_finite == "replace":
+            odd = ~np.isfinite(transmission) & ~bad[row]
+            not_finite += int(np.count_nonzero(odd))
+            transmission[:, bad[row]] = 1.0
+            replace_values(transmission, odd)
         if recipe.zinger_excess is not None:
             odd = find_zingers(transmission, recipe.zinger_excess) & ~bad[row]
             zingers += int(np.count_nonzero(odd))
@@ -319,7 +346,7 @@ def _line_integrals(
         low = transmission < floor
         clipped += int(np.count_nonzero(low & ~bad[row]))
         integrals[row] = -np.log(np.where(low, floor, transmission))
-    return integrals, clipped, zingers
+    return integrals, clipped, zingers, not_finite
 
 
 def _light_of_views(scan: Scan, row: int, dark: NDArray[np.float64], illumination: Illumination) -> NDArray[np.float64]:

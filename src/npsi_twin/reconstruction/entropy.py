@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 from npsi_twin.errors import NotConvergedError
 from npsi_twin.projectors.choice import choose_projector
 from npsi_twin.reconstruction.algorithms import fbp
-from npsi_twin.reconstruction.rotation import RotationAxis
+from npsi_twin.reconstruction.rotation import AxisSearch, RotationAxis
 from npsi_twin.scan import ParallelBeam
 from npsi_twin.volumes import FloatArray
 
@@ -70,6 +70,7 @@ def axis_of_least_entropy(line_integrals: FloatArray, beam: ParallelBeam) -> Rot
     middle, reach = beam.centre_px, beam.columns / 4
     step = 2 * reach / (4 * _TRIALS)
     trials = np.asarray(middle + step * (np.arange(4 * _TRIALS) - 2 * _TRIALS), np.float64)
+    search = None
     while True:
         entropy = _entropies(line_integrals, beam, trials, factor)
         if np.ptp(entropy) == 0:
@@ -78,8 +79,9 @@ def axis_of_least_entropy(line_integrals: FloatArray, beam: ParallelBeam) -> Rot
                 "rows, or give rotation_axis_px."
             )
         best = int(entropy.argmin())
+        search = search or AxisSearch(trials, entropy)
         if step <= _FINEST_PX:
-            return RotationAxis(_lowest(trials, entropy, best), step, "entropy")
+            return RotationAxis(_lowest(trials, entropy, best), step, "entropy", search)
         step /= _NARROWER
         factor = max(1, factor // 2)
         trials = np.asarray(trials[best] + step * (np.arange(_TRIALS) - (_TRIALS - 1) / 2), np.float64)

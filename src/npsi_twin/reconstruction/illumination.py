@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 _REWEIGHTINGS = 20
 #: A gradient below this share of a view's median gradient counts as that, so that weights stay finite.
 _LEAST_GRADIENT = 1e-2
-#: Views this many times brighter or darker than the flats show that the columns taken for air are not.
+#: Views this many times brighter or darker than the middle one show that the columns taken for air are not.
 _BRIGHTNESS_RANGE = 2.0
+#: Exposures of flats and views may differ by this factor; beyond it they hardly belong together.
+_FLUX_RANGE = 5.0
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ def _least_variation(
     amounts = np.empty((scan.beam.views, len(patterns)))
     for view, projection in enumerate(scan.projections):
         transmission = np.maximum((projection - dark) / mean, 1 / np.maximum(mean, 1.0))
+        transmission = np.where(np.isfinite(transmission), transmission, 1.0)
         # A brighter flat lowers q: q + sum w e is what is left once the flat's excess w e is taken into account.
         change = np.diff(-np.log(np.where(good, transmission, 1.0)), axis=1)[both]
         least = _LEAST_GRADIENT * float(np.median(np.abs(change))) + np.finfo(float).tiny
@@ -198,14 +201,20 @@ def _by_air(
             expected = np.repeat(so_far.brightness[:, None], int(used.sum()), axis=1)
         else:
             expected = so_far.of_row(scan.flats[:, row, used].astype(np.float64) - dark[row, used])
-        total += (scan.projections[:, row, used].astype(np.float64) - dark[row, used]).sum(axis=1)
+        seen = scan.projections[:, row, used].astype(np.float64) - dark[row, used]
+        if not np.all(np.isfinite(seen)):
+            seen, expected = (np.where(np.isfinite(seen), values, 0.0) for values in (seen, expected))
+        total += seen.sum(axis=1)
         beam += expected.sum(axis=1)
     air = np.asarray(total / np.where(beam > 0, beam, np.nan), np.float64)
-    odd = np.flatnonzero(~((air > 1 / _BRIGHTNESS_RANGE) & (air < _BRIGHTNESS_RANGE)))
-    if odd.size:
+    # Flats may have been exposed otherwise than all views; one view that differs from the others shows something else.
+    usual = float(np.nanmedian(air)) if np.any(np.isfinite(air)) else np.nan
+    odd = np.flatnonzero(~((air > usual / _BRIGHTNESS_RANGE) & (air < usual * _BRIGHTNESS_RANGE)))
+    if odd.size or not 1 / _FLUX_RANGE < usual < _FLUX_RANGE:
+        view = int(odd[0]) if odd.size else 0
         raise DataError(
-            f"air: the outermost {columns} columns of view {odd[0]} transmit {air[odd[0]]:.3g} of the flat field, in "
-            f"{odd.size} of {air.size} views less than a half or more than twice; there is sample in them, or no beam. "
-            "Give fewer air_columns_px, or 0."
+            f"air: the outermost {columns} columns of view {view} transmit {air[view]:.3g} of the flat field, "
+            f"{usual:.3g} in the middle of all views; {odd.size} of {air.size} views differ from it by more than a "
+            f"factor of {_BRIGHTNESS_RANGE:g}; there is sample in them, or no beam. Give fewer air_columns_px, or 0."
         )
     return air

@@ -55,8 +55,7 @@ def axis_of_opposite_views(line_integrals: FloatArray, beam: ParallelBeam) -> Ro
     30.3
     """
     misfit = _of_full_turn(line_integrals, beam) if is_full_turn(beam.angles_rad) else _of_pair(line_integrals, beam)
-    px = misfit.minimum(0.1 * beam.columns, 0.9 * beam.columns)
-    return RotationAxis(px, misfit.uncertainty_px(px), "opposite-views")
+    return misfit.found(beam.columns, "opposite-views")
 
 
 def is_full_turn(angles_rad: NDArray[np.float64]) -> bool:

@@ -11,7 +11,8 @@ reconstruct to a slice whose projections differ from them, mostly by the shift i
 both directions at once, p_v being the data as they are taken back so far. What the same detector column adds to all
 views (stripes) takes no part. Coarse detail, which many views share, leads; fine detail, which each view alone decides,
 would only confirm the view as it is and is blurred away. Where the sample lies inside the field, its centre of mass,
-which must move along a sine, gives the start along the columns, and the sum of every row that along the rows.
+which must move along a sine, gives the start along the columns, and the sum of every row that along the rows. Motion
+along the rows that is slow stays with these sums: another, slightly sheared sample explains it nearly as well.
 
 Holds modulo what no data can tell: moving the sample sideways adds a sine to the column shifts, moving it along the
 axis a constant to the row shifts. These parts are zero here, as is the mean of the column shifts, which is the rotation
@@ -36,6 +37,8 @@ from npsi_twin.volumes import FloatArray
 
 #: Shifts that change by less than this in an iteration, rms, are found.
 _SETTLED_PX = 5e-3
+#: Half waves over the scan up to which motion along the axis is slow.
+_SLOW_WAVES = 8
 
 
 class AlignmentRecipe(Recipe):
@@ -55,6 +58,9 @@ class AlignmentRecipe(Recipe):
     )
     rows: bool = parameter(
         False, "also find shifts along the rotation axis; needs a block of neighbouring rows", source="assumed"
+    )
+    tilt: Literal["none", "fit"] = parameter(
+        "none", "take the axis as parallel to the columns, or find its tilt from rows far apart", source="assumed"
     )
 
 
@@ -146,16 +152,19 @@ def align_views(
     shifts = _Shifts(beam)
     known = np.asarray(beam.column_shift_px)
     across, along = known + _start_across(line_integrals, beam), np.zeros(beam.views)
+    sums_say = None
     if recipe.rows:
         along = _start_along(line_integrals)
+        sums_say = None if is_truncated(line_integrals) else along
     misfits: list[float] = []
     for _ in range(recipe.iterations):
         taken_back = take_back(line_integrals, across, along)
         again = projector.forward(fbp(taken_back, projector))
         step, misfit = _step(taken_back, again, window, recipe)
         misfits.append(misfit)
-        across, along = shifts.across(across + step[0] - known) + known, shifts.along(along + step[1])
-        if np.sqrt(np.mean(step**2)) < _SETTLED_PX:
+        before = np.stack([across, along])
+        across, along = shifts.across(across + step[0] - known) + known, shifts.along(along + step[1], sums_say)
+        if np.sqrt(np.mean((np.stack([across, along]) - before) ** 2)) < _SETTLED_PX:
             break
     return Alignment(across - known, along, np.array(misfits), MadeBy("align_views", recipe.digest()))
 
@@ -213,12 +222,18 @@ class _Shifts:
     def __init__(self, beam: ParallelBeam) -> None:
         untold = np.stack([np.ones(beam.views), np.cos(beam.angles_rad), np.sin(beam.angles_rad)], axis=1)
         self._untold = np.linalg.qr(untold)[0]
+        waves = np.arange(min(_SLOW_WAVES, beam.views // 4) + 1)
+        place = (np.arange(beam.views) + 0.5) / beam.views
+        self._slow = np.linalg.qr(np.cos(np.pi * waves * place[:, None]))[0]
 
     def across(self, shift: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(shift - self._untold @ (self._untold.T @ shift), np.float64)
 
-    def along(self, shift: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(shift - shift.mean(), np.float64)
+    def along(self, shift: NDArray[np.float64], sums_say: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        """Return shifts without a constant; what is slow in them is left to the sums of rows, where these are told."""
+        if sums_say is None:
+            return np.asarray(shift - shift.mean(), np.float64)
+        return np.asarray(shift - self._slow @ (self._slow.T @ (shift - sums_say)), np.float64)
 
 
 def _window(line_integrals: FloatArray, recipe: AlignmentRecipe) -> FloatArray:
@@ -239,14 +254,19 @@ def _start_across(line_integrals: FloatArray, beam: ParallelBeam) -> NDArray[np.
 
 
 def _start_along(line_integrals: FloatArray) -> NDArray[np.float64]:
-    """Return how far every view's row sums, which turning does not change, are from the mean ones, by least squares."""
+    """Return how far every view's row sums, which turning does not change, are from the mean ones, by least squares.
+
+    What a view has more in all rows alike, as an error of its brightness has it, takes no part.
+    """
     sums = line_integrals.sum(axis=2, dtype=np.float64)
     shift = np.zeros(sums.shape[1])
+    weight = taper(sums.shape[0])
     for _ in range(10):
         moved = _moved(sums[:, :, None].astype(np.float32), shift, axis=0)[:, :, 0].astype(np.float64)
         mean = moved.mean(axis=1)
-        slope = np.gradient(mean) * taper(mean.size)
-        power = (slope * np.gradient(mean)).sum()
+        rise = np.gradient(mean)
+        slope = weight * (rise - np.average(rise, weights=weight))
+        power = (slope * rise).sum()
         if power <= 0:
             break
         shift -= slope @ (moved - mean[:, None]) / power

@@ -9,7 +9,7 @@ so that one transform a row gives it for all axes, and Newton's method its minim
 `opposite_views` fill in A and C.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.fft
@@ -20,6 +20,28 @@ from npsi_twin.volumes import FloatArray
 
 #: Trial axes a pixel in the coarse search; the metric's period is at least two pixels, so Newton starts in its valley.
 _TRIALS_A_PIXEL = 8
+
+
+@dataclass(frozen=True)
+class AxisSearch:
+    """What was looked at to find an axis, for a picture.
+
+    Attributes
+    ----------
+    trials_px
+        Columns tried, (trial,).
+    misfit
+        How badly each fits, in the method's own units, (trial,); least at the axis.
+    """
+
+    trials_px: NDArray[np.float64]
+    misfit: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        for name in ("trials_px", "misfit"):
+            frozen = getattr(self, name).view()
+            frozen.flags.writeable = False
+            object.__setattr__(self, name, frozen)
 
 
 @dataclass(frozen=True)
@@ -35,11 +57,14 @@ class RotationAxis:
         noise; stripes and run-out of the stage can make the scatter about twice as large.
     method
         ``"fourier-wedge"``, ``"opposite-views"`` or ``"entropy"`` where found, ``"given"`` where told.
+    search
+        What was tried, where it was found.
     """
 
     px: float
     uncertainty_px: float
     method: str
+    search: AxisSearch | None = field(default=None, compare=False, repr=False)
 
 
 def is_truncated(line_integrals: FloatArray) -> bool:
@@ -91,22 +116,33 @@ class AxisMisfit:
             2 * float((rate**2 * term).real.sum()),
         )
 
-    def minimum(self, low: float, high: float) -> float:
-        """Return the trial axis of least energy between two columns."""
+    def search(self, low: float, high: float) -> AxisSearch:
+        """Return the energy at evenly spaced trial axes between two columns."""
         # Trial c = j / trials: the phase -4 pi k c / padded is a plain FFT of length trials * padded / 2.
         length = _TRIALS_A_PIXEL * self.padded // 2
         energy = self.constant + 2 * scipy.fft.fft(self.cross, length).real
         trials = np.arange(int(low * _TRIALS_A_PIXEL), int(high * _TRIALS_A_PIXEL) + 1)
-        searched = energy[trials]
+        return AxisSearch(trials / _TRIALS_A_PIXEL, np.asarray(energy[trials], np.float64))
+
+    def found(self, columns: int, method: str) -> RotationAxis:
+        """Return the axis in the middle four fifths of a detector of this width."""
+        low, high = 0.1 * columns, 0.9 * columns
+        px = self.minimum(low, high)
+        return RotationAxis(px, self.uncertainty_px(px), method, self.search(low, high))
+
+    def minimum(self, low: float, high: float) -> float:
+        """Return the trial axis of least energy between two columns."""
+        search = self.search(low, high)
+        trials, searched = search.trials_px, search.misfit
         best = int(searched.argmin())
         # An axis that means something stands out of the other trials; 0.9 is passed by noise alone.
         if not searched[best] < 0.9 * np.median(searched):
             raise NotConvergedError(
-                f"rotation axis: the best of {trials.size} trial axes (column {trials[best] / _TRIALS_A_PIXEL}) fits "
+                f"rotation axis: the best of {trials.size} trial axes (column {trials[best]:g}) fits "
                 "no better than the others, so these rows show too little of a sample. Take other rows, or give "
                 "rotation_axis_px."
             )
-        px = trials[best] / _TRIALS_A_PIXEL
+        px = float(trials[best])
         start = px
         for _ in range(20):
             _, slope, curvature = self.derivatives(px)

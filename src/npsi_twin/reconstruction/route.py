@@ -6,6 +6,7 @@ whether the sample is cut by the field) is done once by `prepare`, on a few rows
 takes the volume from here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,27 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from npsi_twin.errors import DataError, IncompatibleError, MissingBackendError, ParameterError
+from npsi_twin.errors import IncompatibleError, MissingBackendError, ParameterError
 from npsi_twin.projectors.choice import BAND_LIMITED, ProjectorName, choose_projector
 from npsi_twin.projectors.contract import Projector
 from npsi_twin.recipes import MadeBy, Recipe, parameter
 from npsi_twin.reconstruction.algorithms import extend, fbp, sirt_fbp
-from npsi_twin.reconstruction.alignment import AxisMethod, find_rotation_axis
+from npsi_twin.reconstruction.alignment import AxisMethod
 from npsi_twin.reconstruction.corrections import CorrectionCounts, CorrectionRecipe, correct, illumination_of
 from npsi_twin.reconstruction.filters import sirt_fbp_taps
+from npsi_twin.reconstruction.fitness import judge_counts
 from npsi_twin.reconstruction.illumination import Illumination
 from npsi_twin.reconstruction.iterative import Iterated, IterationRecipe, cgls, landweber, sirt
 from npsi_twin.reconstruction.normal_equations import NormalEquations, ProjectedEquations
-from npsi_twin.reconstruction.reprojection import Alignment, AlignmentRecipe, align_views
-from npsi_twin.reconstruction.rings import RingRecipe, remove_stripes
+from npsi_twin.reconstruction.placement import find_placement
+from npsi_twin.reconstruction.reprojection import Alignment, AlignmentRecipe
+from npsi_twin.reconstruction.rings import RingRecipe
 from npsi_twin.reconstruction.rotation import RotationAxis, is_truncated
+from npsi_twin.reconstruction.row_shifts import halo_rows
+from npsi_twin.reconstruction.straightening import judged_already, straight_lines
+from npsi_twin.reconstruction.tilt import AxisTilt
 from npsi_twin.reconstruction.toeplitz import ToeplitzEquations
 from npsi_twin.reconstruction.total_variation import total_variation
 from npsi_twin.scan import ParallelBeam, Scan
 from npsi_twin.volumes import FloatArray, Volume
-
-#: Share of transmissions below one count above which a scan says more about the floor than about the sample.
-_MOST_CLIPPED = 0.05
 
 
 class ReconstructionRecipe(Recipe):
@@ -42,7 +45,9 @@ class ReconstructionRecipe(Recipe):
 
     corrections: CorrectionRecipe = Field(default=CorrectionRecipe(), description="counts to line integrals")
     rings: RingRecipe = Field(default=RingRecipe(), description="stripe removal")
-    alignment: AlignmentRecipe = Field(default=AlignmentRecipe(), description="views aligned to one another")
+    alignment: AlignmentRecipe = Field(
+        default=AlignmentRecipe(), description="views aligned, and the axis straightened"
+    )
     algorithm: Literal["sirt-fbp", "fbp", "sirt", "landweber", "cgls", "tv"] = parameter(
         "sirt-fbp",
         "filtered backprojection (sirt-fbp, fbp), or iterations: sirt, least squares by landweber or cgls, and tv",
@@ -105,6 +110,8 @@ class Plan:
         The beam of every view, where it is not the mean flat.
     alignment
         Shifts of the views, where they were asked for.
+    tilt
+        Lean of the axis, where it was asked for.
     """
 
     axis: RotationAxis
@@ -113,6 +120,12 @@ class Plan:
     extension_px: int
     illumination: Illumination | None = None
     alignment: Alignment | None = None
+    tilt: AxisTilt | None = None
+
+    @property
+    def halo_rows(self) -> int:
+        """Neighbouring rows that a slab needs on either side, where views moved along the axis."""
+        return 0 if self.alignment is None else halo_rows(self.alignment.row_shift_px)
 
     def geometry(self, beam: ParallelBeam) -> ParallelBeam:
         """Return the scan's geometry with the axis and the shifts that were found."""
@@ -170,6 +183,7 @@ def prepare(
     recipe: ReconstructionRecipe,
     *,
     axis: RotationAxis | float | None = None,
+    spread: Sequence[Scan] = (),
     cache: Path | None = None,
     threads: int | None = None,
 ) -> Plan:
@@ -183,6 +197,8 @@ def prepare(
         As for `reconstruct`.
     axis
         Rotation axis where it is known; comes before the recipe's and the scan's own.
+    spread
+        Groups of rows from all over the detector, for the tilt of the axis; the rows of ``scan`` when empty.
     cache
         Folder for SIRT-FBP filters; see `npsi_twin.reconstruction.filters.default_cache`.
     threads
@@ -204,37 +220,30 @@ def prepare(
     """
     illumination = illumination_of(scan, recipe.corrections)
     corrected = correct(scan, recipe.corrections, illumination=illumination)
-    clipped, values = corrected.counts.clipped, scan.projections.size
-    if clipped > _MOST_CLIPPED * values:
-        raise DataError(
-            f"projections: {clipped} of {values} transmissions in the middle rows lie below one count; at most "
-            f"{_MOST_CLIPPED:.0%} can be raised to it without making up the sample. The shutter was closed, the sample "
-            "is opaque, or flats and darks belong to another scan. Check exchange/data, data_white and data_dark."
-        )
+    judge_counts(scan, corrected, recipe.corrections)
     told = axis if axis is not None else recipe.rotation_axis_px
-    if told is None:
-        told = scan.beam.rotation_axis_px
-    if told is None:
-        found = find_rotation_axis(corrected.line_integrals, scan.beam, recipe.axis_method)
-    elif isinstance(told, RotationAxis):
-        found = told
-    else:
-        found = RotationAxis(float(told), 0.0, "given")
-    if not 0 <= found.px <= scan.beam.columns - 1:
+    judged = judged_already(recipe.corrections)
+    found = find_placement(
+        corrected,
+        recipe.alignment,
+        told=scan.beam.rotation_axis_px if told is None else told,
+        method=recipe.axis_method,
+        spread=[correct(group, judged, illumination=illumination) for group in spread],
+        threads=threads,
+    )
+    px = found.axis.px
+    if not 0 <= px <= scan.beam.columns - 1:
         raise ParameterError(
-            f"rotation axis: got column {found.px}; the detector has columns 0 to {scan.beam.columns - 1}, and an axis "
+            f"rotation axis: got column {px}; the detector has columns 0 to {scan.beam.columns - 1}, and an axis "
             "beyond them leaves half of every slice unseen. Give rotation_axis_px in pixels, or leave it out."
         )
     cut = recipe.field_edges == "extend" or (recipe.field_edges == "auto" and is_truncated(corrected.line_integrals))
     taps = None
     if recipe.algorithm == "sirt-fbp":
         taps = sirt_fbp_taps(scan.beam, recipe.sirt_iterations, cache=cache, threads=threads)
-    known = scan.beam.with_axis(found.px)
-    name = _projector_name(recipe, known, threads)
-    aligned = None
-    if recipe.alignment.method == "reprojection":
-        aligned = align_views(corrected.line_integrals, known, recipe.alignment, threads=threads)
-    return Plan(found, taps, name, scan.beam.columns // 2 if cut else 0, illumination, aligned)
+    name = _projector_name(recipe, scan.beam.with_axis(px), threads)
+    extension = scan.beam.columns // 2 if cut else 0
+    return Plan(found.axis, taps, name, extension, illumination, found.alignment, found.tilt)
 
 
 def reconstruct(
@@ -243,6 +252,7 @@ def reconstruct(
     *,
     plan: Plan | None = None,
     axis: RotationAxis | float | None = None,
+    rows: range | None = None,
     cache: Path | None = None,
     threads: int | None = None,
 ) -> Reconstruction:
@@ -258,6 +268,9 @@ def reconstruct(
         From `prepare`; made from these rows when None.
     axis
         Rotation axis for a plan made here; not together with ``plan``.
+    rows
+        Detector rows to reconstruct; all of the scan's when None. Where the plan has `Plan.halo_rows`, the scan must
+        hold that many more on either side, as far as the detector has them: then any cut into slabs gives the same.
     cache
         Folder for SIRT-FBP filters, for a plan made here.
     threads
@@ -273,7 +286,7 @@ def reconstruct(
     ParameterError
         Both plan and axis are given.
     IncompatibleError
-        The plan was made for another geometry or algorithm.
+        The plan was made for another geometry or algorithm, or the scan lacks the rows.
     DataError
         See `correct`.
 
@@ -301,31 +314,39 @@ def reconstruct(
             f"reconstruct: the plan does not belong to a scan of {scan.beam.views} views by {recipe.algorithm}. "
             "Make it with `prepare` from this scan and this recipe."
         )
-    # Whether the detector is fit was judged by `prepare`, so that it does not depend on the cut into slabs.
-    judged = recipe.corrections.model_copy(update={"bad_fraction_limit": 1.0})
-    corrected = correct(scan, judged, illumination=plan.illumination)
-    cleaned, removed_rms = remove_stripes(corrected.line_integrals, recipe.rings, threads=threads)
+    held = range(scan.first_row, scan.first_row + scan.rows)
+    kept = held if rows is None else rows
+    made = straight_lines(
+        scan,
+        kept,
+        recipe.corrections,
+        recipe.rings,
+        illumination=plan.illumination,
+        tilt=plan.tilt,
+        row_shift_px=None if plan.alignment is None else plan.alignment.row_shift_px,
+        threads=threads,
+    )
     beam, width = plan.geometry(scan.beam), recipe.width_px or scan.beam.columns
-    misfit = np.empty((0, scan.rows))
+    misfit = np.empty((0, len(kept)))
     if recipe.algorithm in ("sirt-fbp", "fbp"):
-        lines, wide = extend(cleaned, beam, plan.extension_px)
+        lines, wide = extend(made.line_integrals, beam, plan.extension_px)
         projector = choose_projector(plan.projector, wide, width, threads=threads)
         values = fbp(lines, projector) if plan.taps is None else sirt_fbp(lines, projector, plan.taps)
     else:
         # What a cut sample has beyond the field is left to the iteration to find: data are not continued.
         projector = choose_projector(plan.projector, beam, width + 2 * plan.extension_px, threads=threads)
-        iterated = _iterate(cleaned, projector, recipe, plan.extension_px, threads)
+        iterated = _iterate(made.line_integrals, projector, recipe, plan.extension_px, threads)
         inside = slice(plan.extension_px, plan.extension_px + width)
         values, misfit = iterated.values[:, inside, inside], iterated.misfit
     return Reconstruction(
         Volume(values, scan.beam.pixel_nm),
-        scan.first_row,
+        kept.start,
         plan.axis,
-        corrected.counts,
-        removed_rms,
+        made.counts,
+        made.removed_rms,
         MadeBy("reconstruct", recipe.digest(), backend=projector.name),
         misfit,
-        (corrected.line_integrals - cleaned).mean(axis=1),
+        made.removed_mean,
     )
 
 

@@ -10,14 +10,17 @@ mixes rows, by slope times the distance from the axis, in columns: a slope of 1e
 slopes at which that is below a row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from npsi_twin.errors import IncompatibleError
 from npsi_twin.reconstruction.alignment import AxisMethod, find_rotation_axis
 from npsi_twin.reconstruction.reprojection import take_back
+from npsi_twin.reconstruction.rotation import RotationAxis
 from npsi_twin.scan import ParallelBeam
 from npsi_twin.volumes import FloatArray
 
@@ -42,6 +45,11 @@ class AxisTilt:
     slope: float
     uncertainty: float
     reference_row: float
+
+    @property
+    def angle_rad(self) -> float:
+        """Angle by which the axis leans towards higher columns at higher rows."""
+        return float(np.arctan(self.slope))
 
 
 def find_axis_tilt(
@@ -99,12 +107,36 @@ def find_axis_tilt(
         )
     cuts = np.linspace(0, rows, groups + 1).astype(int)
     parts = [slice(a, b) for a, b in pairwise(cuts)]
-    found = np.array([find_rotation_axis(line_integrals[part], beam, method).px for part in parts])
-    middle = np.array([(part.start + part.stop - 1) / 2 for part in parts])
-    reference = (rows - 1) / 2
-    (slope, px), covariance = np.polyfit(middle - reference, found, 1, cov="unscaled")
-    scatter = float(np.sum((found - px - slope * (middle - reference)) ** 2)) / (groups - 2)
-    return AxisTilt(float(px), float(slope), float(np.sqrt(scatter * covariance[0, 0])), first_row + reference)
+    found = [find_rotation_axis(line_integrals[part], beam, method) for part in parts]
+    return axis_line(first_row + np.array([(part.start + part.stop - 1) / 2 for part in parts]), found)
+
+
+def axis_line(rows: NDArray[np.float64], axes: Sequence[RotationAxis]) -> AxisTilt:
+    """Lay a line through the axes of at least three groups of rows.
+
+    Parameters
+    ----------
+    rows
+        Middle row of every group, (group,).
+    axes
+        Their axes.
+
+    Returns
+    -------
+    AxisTilt
+        Of least squares; its reference row is the middle between the outermost groups.
+
+    Examples
+    --------
+    >>> axes = [RotationAxis(px, 0.1, "given") for px in (30.0, 31.0, 32.0)]
+    >>> round(axis_line(np.array([0.0, 10.0, 20.0]), axes).slope, 9)
+    0.1
+    """
+    found = np.array([axis.px for axis in axes])
+    reference = float(rows.min() + rows.max()) / 2
+    (slope, px), covariance = np.polyfit(rows - reference, found, 1, cov="unscaled")
+    scatter = float(np.sum((found - px - slope * (rows - reference)) ** 2)) / (found.size - 2)
+    return AxisTilt(float(px), float(slope), float(np.sqrt(scatter * covariance[0, 0])), reference)
 
 
 def take_tilt_out(line_integrals: FloatArray, tilt: AxisTilt, *, first_row: int = 0) -> FloatArray:

@@ -1,16 +1,22 @@
 """The only door to TomoPy: the call sequence that the experiment's beamline used, its output checked.
 
 Takes counts and an axis, gives `attenuation_per_um`, (row, y, x). The sequence is TomoPy's own: `normalize`,
-`minus_log`, `remove_stripe_fw` (combined wavelet-Fourier, level 7 at this width, db5, sigma 1, padded), `recon`. TomoPy
-is not on PyPI; it comes from conda-forge (``environment.yml``).
+`minus_log`, `remove_stripe_fw` (combined wavelet-Fourier, db5, sigma 1, padded), `recon`. SIRT-FBP is what 32-ID's
+scripts make of it there: gridrec with a filter of its own for every view, here ours,
+
+    custom2d(view, j) = 2 views / pi  pixel**2  sum over taps t of h_view(t) cos(2 pi j t / N),   j < N / 2,
+
+N the next power of two above the number of columns, the factor that which turns the taps of the plain ramp into
+gridrec's own. TomoPy is not on PyPI; it comes from conda-forge (``environment.yml``).
 
 TomoPy's answers are per pixel and may come back not finite, or empty where a call failed in one of its processes; both
-are found out here. Slices have TomoPy's orientation turned into that of `npsi_twin.scan`. Its axis is our column
-coordinate; gridrec's absolute level is known to be off by a factor of 1.1 to 1.8, so ``"fbp"``-like quantities should
-be taken from our own routes.
+are found out here. Slices are oriented as those of `npsi_twin.scan`, and TomoPy's axis is our column coordinate; but it
+puts the axis half a voxel beyond our middle along x and before it along y. gridrec's absolute level is known to be off
+by a factor of 1.1 to 1.8, so quantities should be taken from our own routes.
 """
 
 import importlib.util
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +24,10 @@ from numpy.typing import NDArray
 
 from npsi_twin.errors import DataError, MissingBackendError
 from npsi_twin.recipes import MadeBy
+from npsi_twin.reconstruction.filters import sirt_fbp_taps
 from npsi_twin.reconstruction.rings import default_levels
 from npsi_twin.scan import Scan
-from npsi_twin.volumes import Volume
+from npsi_twin.volumes import FloatArray, Volume
 
 #: Share of a slice that may be exactly zero before it counts as not reconstructed: outside of a disk it may be.
 _EMPTY = 0.9
@@ -38,7 +45,7 @@ def has_tomopy() -> bool:
 
 
 def reconstruct_by_tomopy(
-    scan: Scan, axis_px: float, algorithm: Literal["gridrec", "sirt"] = "gridrec", *, iterations: int = 50
+    scan: Scan, axis_px: float, algorithm: Literal["gridrec", "sirt-fbp", "sirt"] = "gridrec", *, iterations: int = 100
 ) -> tuple[Volume, MadeBy]:
     """Reconstruct the rows of a scan as the published pipeline does.
 
@@ -49,9 +56,9 @@ def reconstruct_by_tomopy(
     axis_px
         Rotation axis, column.
     algorithm
-        ``"gridrec"`` or ``"sirt"``.
+        ``"gridrec"``, ``"sirt-fbp"`` (gridrec with SIRT's filters) or ``"sirt"``.
     iterations
-        Of SIRT.
+        Of SIRT, or those that its filters stand for.
 
     Returns
     -------
@@ -74,18 +81,64 @@ def reconstruct_by_tomopy(
         )
     if scan.normalised or scan.flats.shape[0] == 0 or scan.darks.shape[0] == 0:
         raise DataError("route 'tomopy': flats and darks are needed for its normalisation. Use route 'fourier'.")
-    import tomopy
+    with warnings.catch_warnings():
+        # A build without OpenCV lacks accelerated algorithms, which are not used here.
+        warnings.simplefilter("ignore", ImportWarning)
+        import tomopy
 
     angles = np.asarray(scan.beam.angles_rad)
     lines = tomopy.normalize(np.array(scan.projections, np.float32), np.array(scan.flats), np.array(scan.darks))
     lines = tomopy.minus_log(np.clip(lines, 1e-6, None))
     levels = default_levels(scan.beam.columns)
     lines = tomopy.remove_stripe_fw(lines, level=levels, wname="db5", sigma=1, pad=True)
-    words: dict[str, Any] = {"num_iter": iterations} if algorithm == "sirt" else {}
-    slices = tomopy.recon(lines, angles, center=float(axis_px), algorithm=algorithm, sinogram_order=False, **words)
+    words: dict[str, Any] = {"algorithm": "gridrec"}
+    if algorithm == "sirt":
+        words = {"algorithm": "sirt", "num_iter": iterations}
+    elif algorithm == "sirt-fbp":
+        words |= {"filter_name": "custom2d", "filter_par": gridrec_filter(sirt_fbp_taps(scan.beam, iterations), scan)}
+    slices = tomopy.recon(lines, angles, center=float(axis_px), sinogram_order=False, **words)
     values = _checked(np.asarray(slices), (scan.rows, scan.beam.columns, scan.beam.columns))
     per_um = values / np.float32(scan.beam.pixel_nm / 1000)
     return Volume(per_um, scan.beam.pixel_nm), MadeBy("tomopy", algorithm, backend=f"tomopy {tomopy.__version__}")
+
+
+def gridrec_filter(taps: FloatArray, scan: Scan) -> NDArray[np.float32]:
+    """Return filters as gridrec's ``custom2d`` takes them.
+
+    Parameters
+    ----------
+    taps
+        (views, 2 columns - 1), 1/um**2, the middle one for distance zero.
+    scan
+        Its geometry: views, columns and pixel.
+
+    Returns
+    -------
+    NDArray[numpy.float32]
+        (views * N / 2,), N the next power of two at or above the number of columns, at least 16.
+
+    Examples
+    --------
+    The ramp becomes twice the frequency, as gridrec's own:
+
+    >>> from npsi_twin.reconstruction.filters import ramp_taps
+    >>> from npsi_twin.scan import ParallelBeam
+    >>> beam = ParallelBeam(np.pi * np.arange(3) / 3, columns=64, pixel_nm=50.0)
+    >>> scan = Scan(np.ones((3, 1, 64)), np.ones((1, 1, 64)), np.zeros((1, 1, 64)), beam)
+    >>> taps = np.repeat(ramp_taps(64, 50.0)[None] * np.pi / 3, 3, axis=0)
+    >>> np.round(gridrec_filter(taps, scan)[:32][[8, 16, 24]], 2)
+    array([0.25, 0.5 , 0.75], dtype=float32)
+    """
+    beam = scan.beam
+    length = max(16, 1 << (beam.columns - 1).bit_length())
+    distance = np.arange(taps.shape[1]) - taps.shape[1] // 2
+    near = np.abs(distance) <= length // 2
+    wrapped = np.zeros((beam.views, length))
+    for place, tap in zip(distance[near] % length, taps[:, near].T, strict=True):
+        wrapped[:, place] += tap
+    spectrum = np.fft.rfft(wrapped, axis=1).real[:, : length // 2]
+    scale = 2 * beam.views / np.pi * (beam.pixel_nm / 1000) ** 2
+    return np.asarray(scale * spectrum, np.float32).ravel()
 
 
 def _checked(slices: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[np.float32]:

@@ -122,23 +122,46 @@ def draw_scan(
     path: Path,
     *,
     projections: Sequence[tuple[str, NDArray[np.floating]]],
-    flat: NDArray[np.floating],
+    flat: NDArray[np.floating] | None,
     sinogram: NDArray[np.floating],
     pixel_nm: float | None,
 ) -> None:
-    """Draw raw projections with their titles, a flat field, and a sinogram of line integrals."""
-    frames = [*projections, ("Flat field (counts)", flat)]
-    rows, columns = flat.shape
+    """Draw raw projections with their titles, a flat field where there is one, and a sinogram of line integrals."""
+    frames = [*projections] if flat is None else [*projections, ("Flat field (counts)", flat)]
+    rows, columns = frames[0][1].shape
     figure = Figure(figsize=(11, max(3.5, 5.5 * len(frames) * rows / columns)), layout="constrained")
     grid = figure.add_gridspec(len(frames), 2, width_ratios=(1.2, 1))
-    top = float(np.percentile(flat, 99.9))
+    top = float(np.percentile(frames[-1][1], 99.9))
     for place, (title, image) in enumerate(frames):
         _grey(figure.add_subplot(grid[place, 0]), image, title, pixel_nm, (0, top))
     axes = figure.add_subplot(grid[:, 1])
-    axes.imshow(sinogram, cmap="gray", aspect="auto", vmin=0, vmax=float(np.percentile(sinogram, 99.9)))
+    high = float(np.percentile(sinogram, 99.9))
+    # Without flats, or with flats of another flux, nothing may be above zero.
+    low = 0.0 if high > 0 else float(sinogram.min())
+    axes.imshow(sinogram, cmap="gray", aspect="auto", vmin=low, vmax=high)
     axes.set_title("Sinogram of the middle row (line integral)", loc="left")
     axes.set_xlabel("detector column")
     axes.set_ylabel("view")
+    _save(figure, path)
+
+
+def draw_axis_search(
+    path: Path, *, trials_px: NDArray[np.floating], misfit: NDArray[np.floating], axis_px: float, uncertainty_px: float
+) -> None:
+    """Draw how badly every trial axis fits, and the neighbourhood of the one found with its uncertainty."""
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    relative = misfit / np.median(misfit)
+    reach = max(10.0, 5 * uncertainty_px)
+    near = np.abs(trials_px - axis_px) <= reach
+    for axes, part, title in zip(
+        figure.subplots(1, 2), (slice(None), near), ("All trials", "Near the axis found"), strict=True
+    ):
+        axes.plot(trials_px[part], relative[part], linewidth=1)
+        axes.axvspan(axis_px - uncertainty_px, axis_px + uncertainty_px, color="#f0b429", alpha=0.4)
+        axes.axvline(axis_px, color="#d64550", linewidth=1)
+        axes.set_title(title, loc="left")
+        axes.set_xlabel("detector column")
+        axes.set_ylabel("misfit, 1 in the middle of all")
     _save(figure, path)
 
 

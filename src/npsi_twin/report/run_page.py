@@ -15,8 +15,10 @@ from npsi_twin.comparison.published import zhao2018
 from npsi_twin.errors import DataError
 from npsi_twin.execution import written_whole
 from npsi_twin.morphology.measure import Measurements
+from npsi_twin.reconstruction.rotation import AxisSearch, RotationAxis
 from npsi_twin.report.figures import (
     Curve,
+    draw_axis_search,
     draw_profile,
     draw_reconstruction,
     draw_scan,
@@ -90,7 +92,7 @@ def _scan_picture(folder: Path, scan_file: ScanFile) -> Picture:
             (f"Projection at {np.degrees(beam.angles_rad[view]):.1f}° (counts)", scan_file.read_projection(view))
             for view in (0, beam.views // 2)
         ],
-        flat=scan_file.read_mean_flat(),
+        flat=scan_file.read_mean_flat() if scan_file.normalised or scan_file.flats is not None else None,
         sinogram=-np.log(np.clip(transmission, 1e-3, None)),
         pixel_nm=beam.pixel_nm if scan_file.pixel_known else None,
     )
@@ -211,7 +213,9 @@ def _measurement_pictures(folder: Path, measured: Mapping[str, Measurements], pi
     ]
 
 
-def write_reconstruction_page(folder: Path, *, scan_file: ScanFile, state: Mapping[str, Any]) -> None:
+def write_reconstruction_page(
+    folder: Path, *, scan_file: ScanFile, state: Mapping[str, Any], axis: RotationAxis | None = None
+) -> None:
     """Draw slices of the reconstruction of a scan file and write its page.
 
     Parameters
@@ -222,6 +226,8 @@ def write_reconstruction_page(folder: Path, *, scan_file: ScanFile, state: Mappi
         The scan.
     state
         What ``run.json`` holds.
+    axis
+        The rotation axis with the search for it, which is drawn where it is known.
     """
     found = state["stages"]["reconstruct"]
     figures = _figures(folder)
@@ -242,7 +248,9 @@ def write_reconstruction_page(folder: Path, *, scan_file: ScanFile, state: Mappi
         f"Rotation axis at column {found['rotation_axis_px']:.2f} ± {found['rotation_axis_uncertainty_px']:.2f} "
         f"({found['rotation_axis_method']}). Stripes taken out of the line integrals: "
         f"{found['stripes_removed_rms']:.2g} root mean square. Bad pixels replaced: {counts['bad_pixels']}; "
-        f"transmissions below one count: {counts['clipped']}; saturated: {counts['saturated']}.",
+        f"transmissions below one count: {counts['clipped']}; saturated: {counts['saturated']}; zingers replaced: "
+        f"{counts['zingers']}; values that were no numbers: {counts['not_finite']}."
+        + (" The dark level is taken as zero." if counts["darks_assumed_zero"] else ""),
     ]
     if not scan_file.pixel_known:
         summary.append("The file states no pixel size, so attenuation is per pixel; give --pixel-nm for 1/um.")
@@ -250,6 +258,8 @@ def write_reconstruction_page(folder: Path, *, scan_file: ScanFile, state: Mappi
         Picture(figures / "reconstruction.png", "Reconstruction", "First, middle and last row."),
         _scan_picture(folder, scan_file),
     ]
+    if axis is not None and axis.search is not None:
+        pictures.append(_axis_picture(figures, axis, axis.search))
     provenance = {"scan": scan_file.path.name, **scan_file.notes, **_origin(state)}
     with written_whole(folder / "report.html") as page:
         write_page(
@@ -259,6 +269,22 @@ def write_reconstruction_page(folder: Path, *, scan_file: ScanFile, state: Mappi
             sections=pictures,
             provenance=provenance,
         )
+
+
+def _axis_picture(figures: Path, axis: RotationAxis, search: AxisSearch) -> Picture:
+    draw_axis_search(
+        figures / "axis.png",
+        trials_px=search.trials_px,
+        misfit=search.misfit,
+        axis_px=axis.px,
+        uncertainty_px=axis.uncertainty_px,
+    )
+    depth = float(np.median(search.misfit) / search.misfit.min()) if search.misfit.min() > 0 else float("inf")
+    caption = (
+        f"Misfit of the mirrored scan by trial axis ({axis.method}); the least is {depth:.3g} times below the middle "
+        "of all. The band is one standard deviation."
+    )
+    return Picture(figures / "axis.png", f"Search for the rotation axis: column {axis.px:.2f}", caption)
 
 
 def _origin(state: Mapping[str, Any]) -> dict[str, str]:

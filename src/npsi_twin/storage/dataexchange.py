@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from npsi_twin.scan import ParallelBeam, Scan
 from npsi_twin.storage.hdf5 import OpenFile
 from npsi_twin.storage.scanfile import Located, Reading, hdf5_frames
-from npsi_twin.storage.units import ENERGY, LENGTH, quantity, text
+from npsi_twin.storage.units import ENERGY, LENGTH, currents, quantity, text
 
 DATA, FLATS, DARKS, THETA = "exchange/data", "exchange/data_white", "exchange/data_dark", "exchange/theta"
 _ENERGY = "measurement/instrument/monochromator/energy"
@@ -33,6 +33,8 @@ _PIXELS = (
     "measurement/instrument/detection_system/objective/resolution",
 )
 _ROTATION, _FLAT_FIELDS = "process/acquisition/rotation", "process/acquisition/flat_fields"
+#: The ring's current, one number a frame; a single one, as most files have it, says nothing of a change.
+_CURRENT = "measurement/instrument/source/current"
 _BEFORE, _AFTER = ("pre", "before", "start"), ("post", "after", "end")
 
 
@@ -66,6 +68,8 @@ def locate(file: OpenFile, reading: Reading) -> Located:
     }
     if place != THETA:
         notes["angles"] = f"from /{place}"
+    current_at = where.get("current", _CURRENT)
+    white_current = None if flats is None else currents(file, f"{current_at}_white", flats.shape[0])
     return Located(
         projections,
         flats,
@@ -77,6 +81,8 @@ def locate(file: OpenFile, reading: Reading) -> Located:
         energy_kev=quantity(file, _ENERGY, ENERGY),
         flat_views=views,
         notes=notes,
+        view_current_ma=currents(file, current_at, projections.shape[0]),
+        flat_current_ma=white_current,
     )
 
 

@@ -103,11 +103,12 @@ def open_scan(
     layout, found = locate(path, reading)
     views, rows, columns = found.projections.shape
     normalised = assume_normalised or reading.line_integrals
-    if found.flats is None and not normalised:
+    if found.flats is None and not (normalised or reading.flats_from_air):
         raise DataError(
             f"{path}: holds no flat fields (/{dataexchange.FLATS} in Data Exchange, image key 1 in NXtomo, img_bkg in "
             "FXI, a folder 'flats' of TIFF images), and none are invented. If the projections are already divided by "
-            "the flat field, say --assume-normalised."
+            "the flat field, say --assume-normalised; if the outermost columns show air in every view, --flat-from-air "
+            "with their number."
         )
     for frames in (found.flats, found.darks):
         if frames is not None and frames.shape[1:] != (rows, columns):
@@ -116,7 +117,7 @@ def open_scan(
                 f"{(rows, columns)} (row, column); they must agree."
             )
     angles = _angles(path, found, views, theta_unit, reading)
-    largest = _check_values(path, found)
+    largest = _check_values(path, found, reading.repair)
     if largest is not None and largest <= _LARGEST_TRANSMISSION and not normalised:
         raise DataError(
             f"{path}: the projections are not above {largest:g}, so they are transmissions rather than counts. If "
@@ -137,6 +138,8 @@ def open_scan(
         None if normalised else found.darks,
         None if normalised else found.flat_views,
         reading.line_integrals,
+        found.view_current_ma,
+        None if normalised else found.flat_current_ma,
     )
 
 
@@ -206,7 +209,7 @@ def unusual_angles(angles_rad: NDArray[np.float64]) -> list[str]:
     return words
 
 
-def _check_values(path: Path, found: Located) -> float | None:
+def _check_values(path: Path, found: Located, repair: bool) -> float | None:
     """Refuse what is no count; return the largest of projections that are stored as real numbers."""
     largest: float | None = None
     for frames in (found.projections, found.flats, found.darks):
@@ -215,7 +218,7 @@ def _check_values(path: Path, found: Located) -> float | None:
         if frames.dtype.kind == "i":
             _refuse_negative(path, frames)
         else:
-            top = _refuse_not_finite(path, frames)
+            top = _refuse_not_finite(path, frames, repair)
             largest = top if frames is found.projections else largest
     return largest
 
@@ -235,19 +238,21 @@ def _refuse_negative(path: Path, frames: Frames) -> None:
         )
 
 
-def _refuse_not_finite(path: Path, frames: Frames) -> float:
-    """Refuse NaN and infinity, which spoil whole slices; return the largest value."""
+def _refuse_not_finite(path: Path, frames: Frames, repair: bool) -> float:
+    """Refuse NaN and infinity, which spoil whole slices, unless they will be repaired; return the largest value."""
     largest, count, first = -np.inf, 0, None
     for number, image in enumerate(frames.each()):
-        largest = max(largest, float(image.max()))
-        bad = np.argwhere(~np.isfinite(image))
+        finite = np.isfinite(image)
+        largest = max(largest, float(image.max(where=finite, initial=-np.inf)))
+        bad = np.argwhere(~finite)
         if bad.size:
             count += len(bad)
             first = first or (number, *map(int, bad[0]))
-    if count:
+    if count and not repair:
         raise DataError(
             f"{path}: {frames.name} holds {count} values that are NaN or infinite, the first at (frame, row, "
-            f"column) {first}. They would spoil whole slices; replace or mask them in the file."
+            f"column) {first}. They would spoil whole slices; say --repair to interpolate and count them, or replace "
+            "them in the file."
         )
     return largest
 

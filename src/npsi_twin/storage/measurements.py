@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 
 from npsi_twin.comparison.agreement import Comparison
+from npsi_twin.comparison.stage_accuracy import StageAccuracy
 from npsi_twin.errors import DataError
 from npsi_twin.morphology.measure import Measured, Measurements
 from npsi_twin.recipes import MadeBy
@@ -76,9 +77,10 @@ def measurements_csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
-def comparison_json(comparison: Comparison) -> str:
-    """Return a comparison as JSON text: its rows, and the accuracy of the segmentation where there is a truth."""
+def comparison_json(comparison: Comparison, stage: StageAccuracy | None = None) -> str:
+    """Return a comparison as JSON text: its rows, and where there is a truth, how well segmentation and stage do."""
     tree: dict[str, Any] = {"rows": [asdict(row) for row in comparison.rows], "segmentation_accuracy": None}
+    tree["stage_accuracy"] = None if stage is None else asdict(stage)
     accuracy = comparison.accuracy
     if accuracy is not None:
         tree["segmentation_accuracy"] = {

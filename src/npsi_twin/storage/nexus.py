@@ -23,7 +23,7 @@ from npsi_twin.errors import DataError
 from npsi_twin.scan import ParallelBeam, Scan
 from npsi_twin.storage.hdf5 import OpenFile
 from npsi_twin.storage.scanfile import Hdf5Frames, Located, Reading, chosen_frames, frames_of
-from npsi_twin.storage.units import ENERGY, LENGTH, quantity, text
+from npsi_twin.storage.units import ENERGY, LENGTH, currents, quantity, text
 
 ENTRY = "entry0000"
 PROJECTION, FLAT, DARK, INVALID = 0, 1, 2, 3
@@ -123,6 +123,7 @@ def locate(file: OpenFile, reading: Reading) -> Located:
             notes[name] = word
     if _word(file, f"{detector}/field_of_view").lower() == "half":
         notes["field of view"] = "half: the rotation axis stands near an edge and the turn is 360 degrees"
+    current = currents(file, where.get("current", f"{entry}/control/data"), len(keys))
     return Located(
         chosen_frames(file, _parts(data, keys == PROJECTION), reading.allow_roots),
         flats,
@@ -134,6 +135,8 @@ def locate(file: OpenFile, reading: Reading) -> Located:
         energy_kev=_first(file, [f"{entry}/instrument/beam/incident_energy", f"{entry}/beam/incident_energy"]),
         flat_views=None if flats is None else np.asarray(before[keys == FLAT], np.intp),
         notes=notes,
+        view_current_ma=None if current is None else current[keys == PROJECTION],
+        flat_current_ma=None if current is None or flats is None else current[keys == FLAT],
     )
 
 

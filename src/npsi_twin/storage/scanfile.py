@@ -24,7 +24,7 @@ from npsi_twin.storage.hdf5 import OpenFile, open_hdf5
 
 ThetaUnit = Literal["deg", "rad"]
 #: What `Reading.where` may name.
-PLACES = ("data", "flats", "darks", "theta", "image_key", "entry")
+PLACES = ("data", "flats", "darks", "theta", "image_key", "entry", "current")
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,18 @@ class Reading:
         The projections are negative logarithms of the transmission already.
     allow_roots
         Folders in which files that the scan links to may lie, besides the scan's own.
+    repair
+        Values that are not finite are let through, for the corrections to replace and count.
+    flats_from_air
+        A scan without flat fields is let through, for the corrections to take the air beside the sample.
     """
 
     theta: str = ""
     where: Mapping[str, str] = field(default_factory=dict)
     line_integrals: bool = False
     allow_roots: tuple[Path, ...] = ()
+    repair: bool = False
+    flats_from_air: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.where) - set(PLACES))
@@ -59,7 +65,13 @@ class Reading:
 
     def as_request(self) -> dict[str, Any]:
         """Return what decides how a scan is read, for the record of a run."""
-        return {"theta": self.theta, "where": dict(self.where), "line_integrals": self.line_integrals}
+        return {
+            "theta": self.theta,
+            "where": dict(self.where),
+            "line_integrals": self.line_integrals,
+            "repair": self.repair,
+            "flats_from_air": self.flats_from_air,
+        }
 
 
 def spread_angles(text: str, views: int) -> NDArray[np.float64]:
@@ -249,7 +261,7 @@ class Located:
         Where they stand, for messages.
     pixel_nm, energy_kev
         What the file states.
-    flat_views
+    flat_views, view_current_ma, flat_current_ma
         See `npsi_twin.scan.Scan`.
     notes
         Names, conversions, what was left out.
@@ -265,6 +277,8 @@ class Located:
     energy_kev: float | None = None
     flat_views: NDArray[np.intp] | None = None
     notes: dict[str, str] = field(default_factory=dict)
+    view_current_ma: NDArray[np.float64] | None = None
+    flat_current_ma: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -293,6 +307,8 @@ class ScanFile:
         Number of projections before each flat field; see `npsi_twin.scan.Scan`.
     line_integrals
         Whether the projections on disk are negative logarithms, which `read` turns into transmissions.
+    view_current_ma, flat_current_ma
+        Current of the storage ring; see `npsi_twin.scan.Scan`.
     """
 
     path: Path
@@ -307,6 +323,8 @@ class ScanFile:
     darks: Frames | None
     flat_views: NDArray[np.intp] | None
     line_integrals: bool
+    view_current_ma: NDArray[np.float64] | None = None
+    flat_current_ma: NDArray[np.float64] | None = None
 
     def read(self, rows: range) -> Scan:
         """Read some detector rows, with their flat and dark fields.
@@ -330,6 +348,8 @@ class ScanFile:
             normalised=self.normalised,
             notes=self.notes,
             flat_views=None if self.normalised else self.flat_views,
+            view_current_ma=self.view_current_ma,
+            flat_current_ma=None if self.normalised else self.flat_current_ma,
         )
 
     def _transmission(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -356,6 +376,15 @@ class ScanFile:
         count = min(most, self.rows)
         start = (self.rows - count) // 2
         return range(start, start + count)
+
+    def spread_rows(self, groups: int = 8, most: int = 4) -> list[range]:
+        """Return groups of neighbouring rows, spread evenly over the detector, for the tilt of the rotation axis."""
+        groups = min(groups, self.rows)
+        cuts = [self.rows * group // groups for group in range(groups + 1)]
+        middles = [(cuts[group] + cuts[group + 1]) // 2 for group in range(groups)]
+        heights = [min(most, cuts[group + 1] - cuts[group]) for group in range(groups)]
+        starts = [middle - height // 2 for middle, height in zip(middles, heights, strict=True)]
+        return [range(start, start + height) for start, height in zip(starts, heights, strict=True)]
 
     def sha256(self) -> str:
         """Return the hash of the scan: the file's own, or that of the hashes of all files that it is made of."""

@@ -12,6 +12,7 @@ from typing import Any
 from warnings import warn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from npsi_twin.errors import DataError, OutOfRangeWarning
 from npsi_twin.storage.hdf5 import OpenFile
@@ -57,6 +58,8 @@ LENGTH = Units(
     (5.0, 10_000.0),
 )
 ENERGY = Units("keV", {"kev": 1.0, "ev": 1e-3, "mev": 1e3, "j": 1 / 1.602176634e-16}, (4.0, 30.0))
+#: Of the storage ring; a layout without a unit states a number that only ratios are taken of.
+CURRENT = Units("mA", {"ma": 1.0, "milliampere": 1.0, "a": 1e3, "ampere": 1e3, "": 1.0}, (0.0, np.inf))
 ANGLE = Units(
     "rad",
     {"deg": np.pi / 180, "degree": np.pi / 180, "°": np.pi / 180, "rad": 1.0, "radian": 1.0, "mrad": 1e-3},
@@ -120,6 +123,29 @@ def converted(value: Any, unit: str, units: Units, where: str) -> float:
             stacklevel=3,
         )
     return number
+
+
+def currents(file: OpenFile, name: str, frames: int) -> NDArray[np.float64] | None:
+    """Return the ring's current in every frame, mA, or None where the file does not state it for all of them.
+
+    Raises
+    ------
+    DataError
+        When the unit is not known.
+    """
+    if not file.has(name) or file.dataset(name).size != frames:
+        return None
+    data = file.dataset(name)
+    unit = text(data.attrs.get("units", ""))
+    factor = CURRENT.factor(unit)
+    if factor is None:
+        raise DataError(
+            f"{file.path}: /{name.strip('/')} has the unit '{unit.strip()}'; known are "
+            f"{', '.join(spelling for spelling in CURRENT.spellings if spelling)}. Correct the file's attribute."
+        )
+    values = np.asarray(data[()], np.float64).ravel() * factor
+    # A beam that was lost, or a monitor that was off, tells nothing of the light.
+    return values if np.all(np.isfinite(values) & (values > 0)) else None
 
 
 def length_of(words: str) -> tuple[float, str] | None:
