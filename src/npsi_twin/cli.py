@@ -17,24 +17,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from npsi_twin.cli_files import export_volume_file, inspect_scan_file
+from npsi_twin.cli_files import export_volume_file, inspect_scan_file, score_label_file
 from npsi_twin.cli_options import (
+    OWN_LABELS,
     AllowRoot,
     FlatFromAir,
+    Json,
     LineIntegrals,
     NoDarks,
     Normalised,
     PixelNm,
     ProjectorOption,
-    RouteOption,
     Repair,
     RingCurrent,
+    RouteOption,
     Theta,
     ThetaUnitOption,
     VolumeName,
     VoxelNm,
     Where,
     corrections_from,
+    measured_text,
     reading_from,
 )
 from npsi_twin.errors import (
@@ -81,10 +84,8 @@ HypothesisName = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a run.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")]
 RunPath = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")]
 
-_OWN_LABELS = "0=void,1=silicon,2=carbon_binder,3=current_collector,4=sei,5=unresolved_silicon"
 _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (ParameterError, 2),
     (IncompatibleError, 2),
@@ -585,23 +586,30 @@ def segment(
         Path, typer.Argument(metavar="DIR|VOLUME", help="Folder of a run, or a volume of attenuation per um.")
     ],
     out: Annotated[Path | None, typer.Option(help="Label file to write for a VOLUME.")] = None,
+    spec: Annotated[Path | None, typer.Option(help="Specification whose [segmentation] is used for a VOLUME.")] = None,
+    forest: Annotated[
+        Path | None, typer.Option(help="Trained forest (.npz) that takes the place of the method, for a VOLUME.")
+    ] = None,
     dataset: VolumeName = None,
     voxel_nm: VoxelNm = None,
     as_json: Json = False,
 ) -> None:
-    """Smooth and threshold, slice by slice, as the paper did (segmentation.h5).
+    """Tell silicon, void and foil apart, as the paper did or by another method (segmentation.h5).
+
+    The specification's [segmentation] names filter, method and threshold; by default it smooths and thresholds.
 
     Example: npsi-twin segment runs/study
     """
     if path.is_dir():
-        _only_for_files(path, out=out, dataset=dataset, voxel_nm=voxel_nm)
+        _only_for_files(path, out=out, spec=spec, forest=forest, dataset=dataset, voxel_nm=voxel_nm)
         _stage(path, "segment", 1, as_json, "segmentation.h5", f" Next: npsi-twin measure {path}")
         return
     if out is None:
         raise ParameterError("segment: a volume needs --out, the label file to write.")
     from npsi_twin.twin import segment_file
 
-    result = segment_file(path, out, dataset=dataset, voxel_nm=voxel_nm)
+    recipe = None if spec is None else _specification(spec, None, None).segmentation
+    result = segment_file(path, out, recipe, forest=forest, dataset=dataset, voxel_nm=voxel_nm)
     _print(result, as_json, lambda _: f"Wrote {out}. Next: npsi-twin measure {out}")
 
 
@@ -630,20 +638,9 @@ def measure(
     from npsi_twin.twin import measure_file
 
     result = measure_file(
-        path, labels=labels or _OWN_LABELS, dataset=dataset, voxel_nm=voxel_nm, closing_radius_nm=closing_radius_nm
+        path, labels=labels or OWN_LABELS, dataset=dataset, voxel_nm=voxel_nm, closing_radius_nm=closing_radius_nm
     )
-    _print(result, as_json, _measured_text)
-
-
-def _measured_text(result: dict[str, Any]) -> str:
-    lines = []
-    for name, entry in result["quantities"].items():
-        if entry["value"] is None:
-            lines.append(f"{name:<32} not available: {entry['note']}")
-        else:
-            spread = "" if entry["spread"] is None else f" +- {entry['spread']:.4g}"
-            lines.append(f"{name:<32} {entry['value']:.5g}{spread} {entry['unit']}  (n = {entry['n']})")
-    return "\n".join(lines)
+    _print(result, as_json, measured_text)
 
 
 @app.command()
@@ -666,6 +663,7 @@ def report(folder: RunPath, as_json: Json = False) -> None:
 
 app.command("inspect")(inspect_scan_file)
 app.command("export")(export_volume_file)
+app.command("score")(score_label_file)
 
 if __name__ == "__main__":
     main()

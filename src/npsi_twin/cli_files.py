@@ -1,12 +1,15 @@
-"""Commands on single files: look at a scan, hand a volume to another program."""
+"""Commands on single files: look at a scan, hand a volume to another program, score the labels that one made."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from npsi_twin.cli_options import (
+    OWN_LABELS,
     AllowRoot,
+    Json,
     LineIntegrals,
     Normalised,
     PixelNm,
@@ -15,6 +18,7 @@ from npsi_twin.cli_options import (
     VolumeName,
     VoxelNm,
     Where,
+    measured_text,
     reading_from,
 )
 from npsi_twin.errors import DataError, ParameterError
@@ -98,3 +102,49 @@ def export_volume_file(
         raise ParameterError(f"export: --what is for the folder of a run; {path} is a file. Leave it out.")
     volume = open_volume(path, dataset, voxel_nm=voxel_nm)
     typer.echo(f"Wrote {export_volume(volume, out, to)} ({volume.shape}, voxel {volume.voxel_nm:g} nm)")
+
+
+def score_label_file(
+    path: Annotated[
+        Path, typer.Argument(metavar="LABELS", help="Label volume: TIFF, HDF5, npy, npz, or folder .zarr of OME-Zarr.")
+    ],
+    truth: Annotated[Path, typer.Option(help="Folder of the run whose reconstruction was segmented.")],
+    meaning: Annotated[
+        str, typer.Option(help="Meaning of the labels, e.g. '1=void,2=silicon,3=current_collector'.")
+    ] = OWN_LABELS,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the scores; scores.json beside LABELS when left out.")
+    ] = None,
+    dataset: VolumeName = None,
+    voxel_nm: VoxelNm = None,
+    as_json: Json = False,
+) -> None:
+    """Score labels made in Ilastik, Dragonfly, Avizo, nnU-Net or anything else against the truth of a run.
+
+    Overlap, distances of surfaces, what is found at which size (scores.json). LABELS must hold a label for every voxel
+    of the run's reconstruction, (z, y, x).
+
+    Example: npsi-twin score ilastik.h5 --truth runs/study --meaning 1=void,2=silicon,3=current_collector
+    """
+    from npsi_twin.comparison.label_scores import score_labels
+    from npsi_twin.execution import write_text_whole
+    from npsi_twin.storage.measurements import scores_tree
+    from npsi_twin.storage.own_labels import open_truth, read_labels, true_volume
+    from npsi_twin.storage.volumes import read_volume
+    from npsi_twin.twin import parse_labels
+
+    target = path.parent / "scores.json" if out is None else out
+    if target.exists():
+        raise DataError(f"{target}: exists. Give another name with --out, or remove it first.")
+    true = open_truth(truth)
+    labels = read_labels(path, true, parse_labels(meaning), dataset=dataset, voxel_nm=voxel_nm)
+    scores = score_labels(
+        read_volume(true.path, "phase"),
+        labels,
+        silicon_fraction=true_volume(true, "silicon_fraction"),
+        particle_id=true_volume(true, "particle_id"),
+    )
+    tree = {"labels": str(path), "truth": str(true.path), "voxel_nm": labels.voxel_nm, **scores_tree(scores)}
+    text = json.dumps(tree, indent=2, allow_nan=False) + "\n"
+    write_text_whole(target, text)
+    typer.echo(text.rstrip() if as_json else f"{measured_text(tree)}\nWrote {target}")

@@ -1,13 +1,17 @@
 """Options that several commands share: what a file does not state, a caller does."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from npsi_twin.storage.scanfile import Reading
 
+#: Meaning of the labels of this package's own files.
+OWN_LABELS = "0=void,1=silicon,2=carbon_binder,3=current_collector,4=sei,5=unresolved_silicon"
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")]
 ProjectorOption = Annotated[
     Literal["auto", "fourier", "rays", "nufft", "cufinufft", "astra-cpu", "astra-cuda"] | None,
     typer.Option(help="Who projects the scan; cufinufft and astra-cuda need an NVIDIA GPU."),
@@ -93,3 +97,15 @@ def corrections_from(
     if ring_current:
         found["ring_current"] = True
     return found
+
+
+def measured_text(result: dict[str, Any]) -> str:
+    """Return measured quantities as a table, with the reason of each that is missing."""
+    lines = []
+    for name, entry in result["quantities"].items():
+        if entry["value"] is None:
+            lines.append(f"{name:<32} not available: {entry['note']}")
+        else:
+            spread = "" if entry["spread"] is None else f" +- {entry['spread']:.4g}"
+            lines.append(f"{name:<32} {entry['value']:.5g}{spread} {entry['unit']}  (n = {entry['n']})")
+    return "\n".join(lines)

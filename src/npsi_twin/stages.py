@@ -377,9 +377,11 @@ def segment_reconstruction(run: RunFolder, specification: Specification) -> None
     """Segment the reconstruction of a run."""
     with run.stage("segment", SEGMENTATION, inputs=(RECONSTRUCTION,)) as facts:
         segmentation = segment(read_volume(run.path / RECONSTRUCTION), specification.segmentation)
-        facts["threshold_per_um"] = float(np.mean(segmentation.threshold_per_um))
+        threshold = float(np.mean(segmentation.threshold_per_um))
+        told = {"threshold_per_um": threshold} if np.isfinite(threshold) else {}  # some methods have none
+        facts |= told
         with written_whole(run.path / SEGMENTATION) as path:
-            write_volume(path, "phase", segmentation.labels, threshold_per_um=facts["threshold_per_um"])
+            write_volume(path, "phase", segmentation.labels, **told)
 
 
 def _truth(folder: Path) -> tuple[Volume, Volume] | None:

@@ -22,6 +22,7 @@ from npsi_twin.execution import (
     write_text_whole,
     written_whole,
 )
+from npsi_twin.morphology.forest import load_forest
 from npsi_twin.morphology.measure import MeasurementRecipe, measure, relabel
 from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.plan import check_resources, plan_reconstruction, plan_twin
@@ -328,8 +329,16 @@ def reconstruct_file(
         return {"folder": str(folder), "status": "complete", **facts}
 
 
-def segment_file(path: Path, out: Path, *, dataset: str | None = None, voxel_nm: float | None = None) -> dict[str, Any]:
-    """Segment any volume of attenuation in 1/um and write its labels as HDF5."""
+def segment_file(
+    path: Path,
+    out: Path,
+    recipe: SegmentationRecipe | None = None,
+    *,
+    forest: Path | None = None,
+    dataset: str | None = None,
+    voxel_nm: float | None = None,
+) -> dict[str, Any]:
+    """Segment any volume of attenuation in 1/um, by a recipe or a trained forest, and write its labels as HDF5."""
     if out.suffix not in (".h5", ".hdf5"):
         raise ParameterError(f"--out: got {out.name}; labels are written as HDF5. Give a name that ends in .h5.")
     if out.exists():
@@ -337,10 +346,10 @@ def segment_file(path: Path, out: Path, *, dataset: str | None = None, voxel_nm:
     volume = read_volume(path, dataset, voxel_nm=voxel_nm)
     if volume.values.dtype.kind != "f":
         raise DataError(f"{path}: holds whole numbers, such as labels; attenuation in 1/um is needed to segment it.")
-    segmentation = segment(volume, SegmentationRecipe())
+    segmentation = segment(volume, recipe, method=None if forest is None else load_forest(forest))
     with written_whole(out) as temporary:
         write_volume(temporary, "phase", segmentation.labels)
-    return {"file": str(out)}
+    return {"file": str(out), "method": segmentation.made_by.backend}
 
 
 def parse_labels(text: str) -> dict[int, Phase]:

@@ -1,7 +1,7 @@
-"""Measurements and comparisons on disk.
+"""Measurements, comparisons and scores on disk.
 
-An HDF5 file keeps numbers, maps and curves, a CSV table is for people and spreadsheets, and a JSON file keeps what the
-comparison found, with null for what could not be measured.
+An HDF5 file keeps numbers, maps and curves, a CSV table is for people and spreadsheets, and JSON files keep what the
+comparison found and how labels score, with null for what could not be measured.
 """
 
 import csv
@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from npsi_twin.comparison.agreement import Comparison
+from npsi_twin.comparison.label_scores import LabelScores
 from npsi_twin.comparison.stage_accuracy import StageAccuracy
 from npsi_twin.errors import DataError
 from npsi_twin.morphology.measure import Measured, Measurements
@@ -95,12 +97,30 @@ def comparison_json(comparison: Comparison, stage: StageAccuracy | None = None) 
     return json.dumps(_without_nan(tree), indent=2, allow_nan=False) + "\n"
 
 
+def scores_tree(scores: LabelScores) -> dict[str, Any]:
+    """Return what `score_labels` found as a tree for JSON, with None for what could not be scored or has no end."""
+    curves = {name: getattr(scores, name) for name in ("by_distance", "by_ligament", "by_pore", "particles")}
+    tree = {
+        "quantities": {name: asdict(entry) for name, entry in scores.quantities.items()},
+        "curves": {
+            name: None if curve is None else {key: np.asarray(values).tolist() for key, values in vars(curve).items()}
+            for name, curve in curves.items()
+        },
+        "phases": [phase.name.lower() for phase in Phase],
+        "confusion_true_by_recovered": scores.accuracy.confusion.tolist(),
+        "confusion_layer_true_by_recovered": scores.accuracy.confusion_layer.tolist(),
+        "recipe_digest": scores.made_by.recipe_digest,
+        "software": scores.made_by.software,
+    }
+    return dict(_without_nan(tree))
+
+
 def _without_nan(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: _without_nan(value) for key, value in tree.items()}
     if isinstance(tree, list):
         return [_without_nan(value) for value in tree]
-    return None if isinstance(tree, float) and math.isnan(tree) else tree
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
 def read_comparison(path: Path) -> dict[str, Any]:

@@ -1,13 +1,14 @@
-"""Volumes on disk: HDF5 of a run folder, and label or grey volumes that users bring (HDF5, TIFF, npz, npy).
+"""Volumes on disk: HDF5 of a run folder, and label or grey volumes that users bring (HDF5, OME-Zarr, TIFF, npz, npy).
 
 `create_volumes` makes an HDF5 file with data sets (z, y, x), filled slab by slab by `write_slab`. `open_volume` finds a
 volume in a run's own file or in a user's and reads any of its slices; `read_volume` reads it whole. The voxel size must
-be stated by the file (HDF5 attribute ``voxel_nm``, ImageJ or OME metadata of a TIFF) or by the caller.
+be stated by the file (HDF5 attribute ``voxel_nm``, ImageJ or OME metadata of a TIFF, scale of an OME-Zarr) or by the
+caller. Axes of length 1 that other programs write before (time, channel) or behind (channel) the three are dropped.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from npsi_twin.errors import DataError, ParameterError
+from npsi_twin.errors import DataError, MissingBackendError, ParameterError
 from npsi_twin.storage.hdf5 import OpenFile, open_hdf5
 from npsi_twin.storage.units import LENGTH, text
 from npsi_twin.volumes import Phase, Volume
@@ -114,12 +115,16 @@ class VolumeFile:
         part = slice(rows.start, rows.stop)
         if suffix in _HDF5:
             with open_hdf5(self.path) as file:
-                values = file.dataset(self.name)[part]
+                values = self._of(file.dataset(self.name), part)
+        elif suffix == ".zarr":
+            from npsi_twin.storage.omezarr import open_image
+
+            values = self._of(open_image(self.path, self.name).array, part)
         elif suffix == ".npz":
             with np.load(self.path, allow_pickle=False) as arrays:
-                values = arrays[self.name][part]
+                values = self._of(arrays[self.name], part)
         elif suffix == ".npy":
-            values = np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[part])
+            values = np.array(self._of(np.load(self.path, mmap_mode="r", allow_pickle=False), part))
         else:
             import tifffile
 
@@ -130,24 +135,30 @@ class VolumeFile:
                 else:
                     # Slices of their own pages are unpacked one by one; other arrangements as a whole.
                     paged = len(file.pages) == self.shape[0]
-                    found = file.asarray(key=part) if paged else series.asarray()[part]
+                    found = file.asarray(key=part) if paged else series.asarray().reshape(self.shape)[part]
                     values = found.reshape(-1, *self.shape[1:])
         native = values.astype(values.dtype.newbyteorder("="), copy=False)
         return np.asarray(native.view(np.uint8) if native.dtype == bool else native)
+
+    def _of(self, array: Any, part: slice) -> NDArray[Any]:
+        """Return some slices of an array, without the axes of length 1 around the three."""
+        before = len(array.shape) - 3 - _single_behind(array.shape)
+        return np.asarray(array[(0,) * before + (part,)]).reshape(-1, *self.shape[1:])
 
 
 _HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".nx")
 
 
 def open_volume(path: Path, name: str | None = None, *, voxel_nm: float | None = None) -> VolumeFile:
-    """Find a volume (z, y, x) in HDF5, TIFF, npz or npy.
+    """Find a volume (z, y, x) in HDF5, OME-Zarr, TIFF, npz or npy.
 
     Parameters
     ----------
     path
-        The file; its suffix tells the format.
+        The file, or the folder of an OME-Zarr; its suffix tells the format.
     name
-        Data set of an HDF5 or array of an npz; may be left out where there is only one.
+        Data set of an HDF5, array of an npz, or image in an OME-Zarr (``labels/cells``); may be left out where there
+        is only one.
     voxel_nm
         Edge of a voxel in nm; overrides what the file states.
 
@@ -156,14 +167,16 @@ def open_volume(path: Path, name: str | None = None, *, voxel_nm: float | None =
     DataError
         When the file cannot be read, holds no volume of real numbers, or the voxel size is not known.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file.")
     suffix = path.suffix.lower()
+    if not (path.is_dir() if suffix == ".zarr" else path.is_file()):
+        raise DataError(f"{path}: no such file.")
     try:
         if suffix in _HDF5:
             found = _find_hdf5(path, name)
         elif suffix in (".tif", ".tiff"):
             found = _find_tiff(path)
+        elif suffix == ".zarr":
+            found = _find_zarr(path, name)
         elif suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
                 taken = _only(path, list(arrays.files), name)
@@ -172,11 +185,14 @@ def open_volume(path: Path, name: str | None = None, *, voxel_nm: float | None =
             values = np.load(path, mmap_mode="r", allow_pickle=False)
             found = _Found("", values.shape, values.dtype)
         else:
-            raise DataError(f"{path}: the suffix '{suffix}' is not known; HDF5, TIFF, npz and npy volumes are read.")
-    except DataError:
+            raise DataError(
+                f"{path}: the suffix '{suffix}' is not known; HDF5, OME-Zarr, TIFF, npz and npy volumes are read."
+            )
+    except (DataError, MissingBackendError):
         raise
     except Exception as error:
         raise DataError(f"{path}: cannot be read as a volume ({error}).") from None
+    found = replace(found, shape=_three(found.shape))
     if len(found.shape) != 3 or 0 in found.shape or found.dtype.kind not in "buif":
         raise DataError(
             f"{path}: holds an array of shape {found.shape} and type {found.dtype}; numbers as (z, y, x) are needed."
@@ -211,6 +227,27 @@ class _Found:
     unit: str = ""
 
 
+def _single_behind(shape: tuple[int, ...]) -> int:
+    """Return how many of the last axes have length 1 and are more than three need."""
+    extra, behind = len(shape) - 3, 0
+    while behind < extra and shape[-1 - behind] == 1:
+        behind += 1
+    return max(behind, 0)
+
+
+def _three(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape without the axes of length 1 around three; as it is where that leaves more.
+
+    Examples
+    --------
+    >>> _three((1, 1, 8, 9, 10)), _three((8, 9, 10, 1)), _three((8, 9, 10, 3))
+    ((8, 9, 10), (8, 9, 10), (8, 9, 10, 3))
+    """
+    inner = shape[: len(shape) - _single_behind(shape)]
+    before = max(len(inner) - 3, 0)
+    return inner[before:] if all(n == 1 for n in inner[:before]) else shape
+
+
 def _only(path: Path, names: list[str], asked: str | None) -> str:
     if asked is not None and asked in names:
         return asked
@@ -234,7 +271,7 @@ def _volumes_in(file: OpenFile) -> list[str]:
     found: list[str] = []
 
     def visit(where: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and item.ndim == 3:
+        if isinstance(item, h5py.Dataset) and len(_three(item.shape)) == 3:
             found.append(where)
 
     # visititems never follows links, so nothing outside this file is read.
@@ -248,6 +285,13 @@ def _unit(name: str, data: h5py.Dataset, file: OpenFile) -> str:
         return text(data.attrs["units"])
     own = {"attenuation_per_um": "1/um", "attenuation_per_pixel": "1/pixel"}
     return own.get(name.rsplit("/", 1)[-1], text(file.root.attrs.get("unit", "")))
+
+
+def _find_zarr(path: Path, name: str | None) -> _Found:
+    from npsi_twin.storage.omezarr import open_image
+
+    image = open_image(path, name or "")
+    return _Found(image.name, tuple(image.array.shape), np.dtype(image.array.dtype), image.voxel_nm)
 
 
 def _find_tiff(path: Path) -> _Found:
