@@ -104,8 +104,8 @@ def measured_text(result: dict[str, Any]) -> str:
     lines = []
     for name, entry in result["quantities"].items():
         if entry["value"] is None:
-            lines.append(f"{name:<32} not available: {entry['note']}")
+            lines.append(f"{name:<40} not available: {entry['note']}")
         else:
             spread = "" if entry["spread"] is None else f" +- {entry['spread']:.4g}"
-            lines.append(f"{name:<32} {entry['value']:.5g}{spread} {entry['unit']}  (n = {entry['n']})")
+            lines.append(f"{name:<40} {entry['value']:.5g}{spread} {entry['unit']}  (n = {entry['n']})")
     return "\n".join(lines)

@@ -44,7 +44,7 @@ _S_PER_VOXEL_AND_VIEW_BY_SIRT = 0.16e-9  # one step: a projection along rays and
 # One step of the others on a convolution: two transforms of twice the width, and what each does beside them.
 _S_PER_VOXEL_ITERATED = {"landweber": 12e-9, "cgls": 18e-9, "tv": 26e-9}
 _S_PER_VOXEL_SEGMENTED = 185e-9
-_S_PER_VOXEL_MEASURED = 245e-9  # truth and recovered
+_S_PER_VOXEL_MEASURED = 480e-9  # truth and recovered
 _S_PER_VOXEL_COMPARED = 55e-9
 _S_REPORT = 3.0
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npsi_twin.errors import IncompatibleError, ParameterError
+from npsi_twin.morphology import slabs
 from npsi_twin.morphology.measure import MeasurementRecipe, measure, relabel
 from npsi_twin.morphology.segmentation import segment
 from npsi_twin.volumes import Phase, Volume
@@ -99,13 +100,30 @@ def test_names_are_complete_and_the_input_is_untouched(needle, true, recovered):
     copy = pickle.loads(pickle.dumps(true))  # noqa: S301
     assert copy.thickness_map_nm.tobytes() == true.thickness_map_nm.tobytes()
     assert copy.made_by == true.made_by
+    assert {name: curve.tobytes() for name, curve in copy.curves.items()} == {
+        name: curve.tobytes() for name, curve in true.curves.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "change", [{"bodies": False}, {"split_ratio": 0.3}, {"contact_share": 1.0}, {"smallest_body_nm": 930.0}]
+)
+def test_every_parameter_of_bodies_matters(change):
+    z, y, x = np.indices((34, 70, 70), sparse=True)
+    balls = [(17, 35, 15, 9.0), (17, 35, 31, 9.0), (17, 35, 55, 10.0)]
+    solid = sum((z - a) ** 2 + (y - b) ** 2 + (x - c) ** 2 < r**2 for a, b, c, r in balls) > 0
+    labels = Volume(solid.astype(np.uint8), 50.0)
+    recipe = MeasurementRecipe(closing_radius_nm=50.0)
+    plain, other = (measure(labels, None, r) for r in (recipe, recipe.model_copy(update=change)))
+    names = ("particle_size_um", "agglomerate_size_um", "agglomerated_share")
+    assert any((plain[name].value, plain[name].n) != (other[name].value, other[name].n) for name in names)
 
 
 @pytest.mark.parametrize("label", list(Phase))
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 6, 1), (9, 12, 10)])
 def test_volumes_of_one_phase_give_reasons_not_numbers(label, shape):
     labels = Volume(np.full(shape, label, np.uint8), 50.0)
-    found = measure(labels, Volume(np.full(shape, 0.01, np.float32), 50.0))
+    found = measure(labels, Volume(np.full(shape, 0.01, np.float32), 50.0), MeasurementRecipe(tortuosity=True))
     for name, quantity in found.quantities.items():
         assert np.isfinite(quantity.value) or quantity.note, name
         assert not np.isinf(quantity.value)
@@ -141,6 +159,11 @@ def test_bare_foil_and_missing_air():
         {"crofton_directions": 3},
         {"blocks": 3},
         {"local_thickness_crop_nm": 1000.0},
+        {"correlation_lag_nm": 120.0},
+        {"texture_window_nm": 110.0},
+        {"silicon_over_foil": 0.5},
+        {"volume_per_lithium": 0.5},
+        {"tortuosity": True},
     ],
 )
 def test_every_parameter_matters(needle, change):
@@ -151,6 +174,17 @@ def test_every_parameter_matters(needle, change):
         or (plain[name].spread != other[name].spread and np.isfinite(other[name].spread))
         for name in plain
     )
+
+
+def test_the_number_of_threads_changes_no_byte(needle, monkeypatch):
+    labels, grey = (Volume(v.values[:40], v.voxel_nm) for v in (needle.labels, needle.attenuation))
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr(slabs, "available_threads", lambda threads=threads: threads)
+        measured = measure(labels, grey, MeasurementRecipe(tortuosity=True))
+        numbers = np.array([(q.value, q.spread) for q in measured.quantities.values()])
+        found.append(numbers.tobytes() + b"".join(curve.tobytes() for curve in measured.curves.values()))
+    assert found[0] == found[1]
 
 
 def test_what_does_not_fit_is_refused(needle):
@@ -169,7 +203,8 @@ def test_what_does_not_fit_is_refused(needle):
 def test_any_labels_at_all_can_be_measured(seed, nz, ny, nx):
     rng = np.random.default_rng(seed)
     labels = Volume(rng.integers(0, 6, (nz, ny, nx)).astype(np.uint8), 50.0)
-    found = measure(labels, Volume(rng.random((nz, ny, nx), np.float32), 50.0))
+    recipe = MeasurementRecipe(tortuosity=True, closing_radius_nm=60.0, smallest_body_nm=0.0, edge_margin_nm=0.0)
+    found = measure(labels, Volume(rng.random((nz, ny, nx), np.float32), 50.0), recipe)
     for quantity in found.quantities.values():
         assert np.isfinite(quantity.value) or quantity.note
     fractions = [found[name].value for name in ("porosity_layer", "porosity_particles", "silicon_coverage")]
@@ -189,7 +224,7 @@ def test_numbers_follow_the_voxel_and_not_its_size(needle):
 def test_real_sandstone(real_data):
     with np.load(real_data("berea_100_to_300.npz")) as stored:
         rock = relabel(Volume(stored["im"], 5345.0), {1: Phase.VOID, 0: Phase.SILICON})
-    found = measure(rock)
+    found = measure(rock, None, MeasurementRecipe(local_thickness_crop_nm=0.0))
     assert found["porosity_layer"].value == pytest.approx(0.199, abs=0.001)
     # a ball of 200 nm closes nothing on voxels of 5.3 um; that is no porosity of zero
     assert np.isnan(found["porosity_particles"].value)
@@ -200,6 +235,6 @@ def test_real_sandstone(real_data):
 def test_real_electrode(real_data):
     image = tifffile.imread(real_data("nmc-1-cal_generatedCBD_bridge.tif"))
     labels = relabel(Volume(image, 398.0), {0: Phase.VOID, 1: Phase.SILICON, 2: Phase.CARBON_BINDER})
-    found = measure(labels, None, MeasurementRecipe(closing_radius_nm=0.0))
+    found = measure(labels, None, MeasurementRecipe(closing_radius_nm=0.0, local_thickness_crop_nm=0.0))
     assert found["silicon_volume_fraction"].value == pytest.approx(0.4995, abs=0.001)
     assert found["solids_volume_fraction"].value == pytest.approx(np.mean(image > 0), abs=1e-12)

@@ -1,5 +1,3 @@
-import logging
-
 import numpy as np
 import pytest
 from scipy.spatial import SphericalVoronoi
@@ -9,7 +7,6 @@ from npsi_twin.errors import IncompatibleError, ParameterError
 from npsi_twin.morphology.pore_space import (
     closed_envelope,
     count_crossings,
-    local_thickness_nm,
     mean_chord_nm,
     specific_surface_per_um,
 )
@@ -146,15 +143,3 @@ def test_closing_is_extensive_increasing_and_all_but_idempotent(gaussian_field):
     assert (a >= small).all()
     assert (b >= a).all()
     assert np.array_equal(closed_envelope(a, 150, 50.0), a)
-
-
-def test_local_thickness_of_a_ball_and_quiet_import():
-    before = (np.geterr(), logging.getLogger().handlers[:], logging.getLogger().level)
-    diameter = local_thickness_nm(ball(10, 32), 50.0)
-    assert (np.geterr(), logging.getLogger().handlers[:], logging.getLogger().level) == before
-    # porespy's legacy method reads a ball of 20 voxels 18.6 voxels thick (measured); a volume of one size has one value
-    inside = diameter[ball(10, 32)]
-    assert inside.mean() == pytest.approx(20 * 50, rel=0.1)
-    assert (diameter[~ball(10, 32)] == 0).all()
-    assert np.isinf(local_thickness_nm(np.ones((3, 3, 3), bool), 50.0)).all()
-    assert (local_thickness_nm(np.zeros((3, 3, 3), bool), 50.0) == 0).all()

@@ -4,10 +4,8 @@ Takes -> gives: labels, and attenuation where there is any -> `Measurements`, an
 each with its spread, and the maps and curves behind them.
 
 The model: the bias of a quantity is the difference of two calls of `measure` with one recipe, on truth and on
-recovered. The region called **layer** lies between the foil's local surface and the top of the silicon, column by
-column; the region called **particles** is the silicon of the layer closed by a ball (`pore_space.closed_envelope`), so
-that pores inside np-Si count and gaps between particles do not. In labels without a foil the layer is the whole
-volume.
+recovered. `regions` says what the **layer** and the **particles** are in which it is taken. Heights, fractions, chords
+and levels are put together here; topology, correlation, transport, bodies, contact and lithium have homes of their own.
 
 What cannot be measured is NaN with its reason in `note`; it is never 0 and never an exception. Silicon is what is
 labelled SILICON or UNRESOLVED_SILICON; solids are silicon, CARBON_BINDER and SEI.
@@ -17,95 +15,28 @@ slices.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
 
 from npsi_twin.errors import IncompatibleError, ParameterError
-from npsi_twin.morphology import pore_space
-from npsi_twin.morphology.collector import BoolArray, HeightMap
+from npsi_twin.morphology.attenuation_state import lithium_quantities, texture_quantities
+from npsi_twin.morphology.body_shapes import body_quantities
+from npsi_twin.morphology.collector import HeightMap, level_surface
+from npsi_twin.morphology.correlation import correlation_quantities
+from npsi_twin.morphology.foil_contact import contact_quantities
+from npsi_twin.morphology.measurement_recipe import MeasurementRecipe
+from npsi_twin.morphology.porosity import fraction_quantities, particle_quantities, thickness_quantities
 from npsi_twin.morphology.profiles import AttenuationProfile, attenuation_profile
-from npsi_twin.morphology.quantities import Blocks, Measured, Measurements, missing, of_map, per_slice
-from npsi_twin.morphology.thickness import SILICON, SOLIDS, FoilSurface, foil_surface, layer_voxels, thickness_map
-from npsi_twin.recipes import MadeBy, Recipe, parameter
-from npsi_twin.volumes import Phase, Volume
+from npsi_twin.morphology.quantities import Curve, Measured, Measurements, missing, of_map
+from npsi_twin.morphology.regions import Regions, find_regions
+from npsi_twin.morphology.thickness import SILICON, SOLIDS, FoilSurface, foil_surface, thickness_map
+from npsi_twin.morphology.topology import topology_quantities
+from npsi_twin.morphology.transport import transport_quantities
+from npsi_twin.recipes import MadeBy
+from npsi_twin.volumes import FloatArray, Phase, Volume
 
 __all__ = ["Measured", "MeasurementRecipe", "Measurements", "measure", "relabel"]
-
-
-def _ascending(band: tuple[float, float]) -> tuple[float, float]:
-    if not 0 <= band[0] < band[1]:
-        raise ValueError(f"a band reaches from a smaller to a larger distance of at least 0; got {band}")
-    return band
-
-
-Band = Annotated[tuple[float, float], Field(strict=False), AfterValidator(_ascending)]
-
-
-class MeasurementRecipe(Recipe):
-    """How to measure. Lengths are in nm, so that truth on finer voxels is measured alike."""
-
-    edge_margin_nm: float = parameter(
-        1000.0,
-        "columns closer than this to the lateral end of the foil, where the needle was cut, are left out",
-        unit="nm",
-        source="assumed (half a layer's thickness)",
-        ge=0.0,
-        le=1e5,
-    )
-    minimum_run_nm: float = parameter(
-        100.0, "a shorter vertical run of the layer's phase is no surface", unit="nm", source="assumed", ge=0.0, le=1e4
-    )
-    closing_radius_nm: float = parameter(
-        200.0,
-        "radius of the ball that closes the silicon into particles",
-        unit="nm",
-        source="inferred (half the stated mean pore; wider balls fill gaps between particles)",
-        ge=0.0,
-        le=1e7,
-    )
-    foil_guard_nm: float = parameter(
-        150.0,
-        "width of the band at the foil whose attenuation is not trusted",
-        unit="nm",
-        source="assumed (2.5 standard deviations of the blur at 50 nm voxels)",
-        ge=0.0,
-        le=5000.0,
-    )
-    foil_band_nm: Band = parameter(
-        (300.0, 2000.0),
-        "depths below the foil's surface between which the foil's attenuation is taken",
-        unit="nm",
-        source="assumed (below the blur, above where beam hardening or truncation would bend the level)",
-    )
-    plateau_band_nm: Band = parameter(
-        (300.0, 1100.0),
-        "distances from the foil over which the normalised attenuation's plateau is averaged",
-        unit="nm",
-        source="inferred (Zhao 2018: layer 2.0 +- 0.5 um; up to two standard deviations below its top)",
-    )
-    air_gap_nm: float = parameter(
-        500.0,
-        "distance from the layer's top to the voxels that are taken for air",
-        unit="nm",
-        source="assumed",
-        ge=0.0,
-        le=1e5,
-    )
-    crofton_directions: Literal[3, 13] = parameter(
-        13, "directions in which the surface is counted", source="inferred (unbiased to 1-2 %)"
-    )
-    blocks: int = parameter(8, "blocks of slices that give a ratio its spread", source="assumed", ge=2, le=1000)
-    local_thickness_crop_nm: float = parameter(
-        0.0,
-        "edge of the central crop of the layer in which local thickness is mapped; 0 leaves it out",
-        unit="nm",
-        source="assumed (10 s for 200 voxels)",
-        ge=0.0,
-        le=1e6,
-    )
 
 
 def relabel(labels: Volume, meaning: Mapping[int, Phase]) -> Volume:
@@ -192,10 +123,23 @@ def measure(labels: Volume, attenuation: Volume | None = None, recipe: Measureme
     labels = _checked(labels)
     foil = foil_surface(labels, edge_margin_nm=recipe.edge_margin_nm)
     silicon_nm = thickness_map(labels, SILICON, foil, minimum_run_nm=recipe.minimum_run_nm)
-    found = _heights(labels, foil, silicon_nm, recipe)
-    found |= _ratios(labels, foil, recipe)
+    regions = find_regions(labels, foil, recipe)
     profile, reason = _profile(labels, attenuation, foil, silicon_nm, recipe)
+    found = (
+        _heights(labels, foil, silicon_nm, recipe)
+        | fraction_quantities(regions, recipe)
+        | particle_quantities(regions, recipe)
+    )
+    found |= topology_quantities(regions) | contact_quantities(regions, recipe) | transport_quantities(regions, recipe)
     found |= _attenuations(profile, reason, recipe)
+    found |= texture_quantities(regions, labels, attenuation, reason, recipe)
+    found |= body_quantities(regions, *_above_air(attenuation, profile, reason, regions), recipe)
+    lithium, line = lithium_quantities(regions, attenuation, profile, reason, recipe)
+    correlation, s2 = correlation_quantities(regions, recipe)
+    thickness, distributions = thickness_quantities(regions, recipe)
+    mean_foil, levelled = _from_mean_foil(labels, attenuation, foil, profile, reason, recipe)
+    found |= lithium | correlation | thickness | mean_foil
+    curves = {"two_point_correlation": s2, "lithium_degeneracy": line, "attenuation_from_mean_foil": levelled}
     nothing = np.full(silicon_nm.shape, np.nan)
     return Measurements(
         {name: found[name] for name in _ORDER},
@@ -204,6 +148,7 @@ def measure(labels: Volume, attenuation: Volume | None = None, recipe: Measureme
         np.empty(0) if profile is None else profile.distance_nm,
         np.empty(0) if profile is None else profile.normalised,
         MadeBy("measure", recipe.digest()),
+        curves | distributions,
     )
 
 
@@ -226,6 +171,39 @@ _ORDER = (
     "air_attenuation_per_um",
     "normalised_attenuation_plateau",
     "silicon_areal_inventory_um",
+    "pore_chord_along_nm",
+    "pore_chord_upwards_nm",
+    "pore_chord_across_nm",
+    "ligament_chord_along_nm",
+    "ligament_chord_upwards_nm",
+    "ligament_chord_across_nm",
+    "euler_density_per_um3",
+    "silicon_largest_body_share",
+    "pore_largest_body_share",
+    "silicon_on_foil_share",
+    "solids_on_foil_share",
+    "pores_on_foil_share",
+    "pores_open_share",
+    "correlation_length_nm",
+    "specific_surface_from_s2_per_um",
+    "tortuosity_pores",
+    "tortuosity_silicon",
+    "particle_size_um",
+    "particle_aspect",
+    "particle_sphericity",
+    "agglomerate_size_um",
+    "agglomerated_share",
+    "core_shell_index",
+    "foil_contact_share",
+    "detached_share",
+    "foil_gap_um",
+    "normalised_attenuation_plateau_mean_foil",
+    "normalised_attenuation_particles",
+    "lithium_per_silicon",
+    "porosity_without_lithium",
+    "porosity_with_full_lithium",
+    "texture_per_um",
+    "texture_over_noise",
 )
 
 _NO_FOIL = "no current collector in the labels"
@@ -267,104 +245,6 @@ def _heights(
     }
 
 
-def _ratios(labels: Volume, foil: FoilSurface, recipe: MeasurementRecipe) -> dict[str, Measured]:
-    """Measure what is a ratio of counts: fractions, surfaces, chords."""
-    values, region, space, note = _layer(labels, foil, recipe)
-    silicon = np.isin(values, SILICON)
-    solids = np.isin(values, SOLIDS)
-    blocks = Blocks(values.shape[0], recipe.blocks)
-    volume = per_slice(region)
-    of_silicon = per_slice(silicon & region)
-    found = {
-        "silicon_volume_fraction": blocks.ratio(of_silicon, volume, "", note),
-        "porosity_layer": blocks.ratio(volume - of_silicon, volume, "", f"not silicon; {note}"),
-        "solids_volume_fraction": blocks.ratio(per_slice(solids & region), volume, "", note)
-        if np.any(values == Phase.CARBON_BINDER)
-        else missing("", "labels hold no carbon-binder"),
-    }
-    layer = pore_space.count_crossings(silicon, region, labels.voxel_nm, directions=recipe.crofton_directions)
-    found["specific_surface_per_um"] = blocks.of(
-        layer.specific_surface_per_um, "1/um", f"silicon against all else, Crofton; {note}", _WHY_NAN
-    )
-    closed = pore_space.closed_envelope(silicon & space, recipe.closing_radius_nm, labels.voxel_nm, beyond=~space)
-    found |= _inside_particles(silicon & closed, closed, blocks, labels.voxel_nm, recipe)
-    found |= _local_thickness(silicon, closed, labels.voxel_nm, recipe)
-    return found
-
-
-_WHY_NAN = "no voxels of the region, or no silicon surface in it"
-_PARTICLE_UNITS = {
-    "porosity_particles": "",
-    "specific_surface_particles_per_um": "1/um",
-    "pore_size_nm": "nm",
-    "ligament_size_nm": "nm",
-}
-
-
-def _layer(
-    labels: Volume, foil: FoilSurface, recipe: MeasurementRecipe
-) -> tuple[NDArray[np.uint8], BoolArray, BoolArray, str]:
-    """Return labels, layer and all space above the foil, cropped to the layer's rows, and the layer's name."""
-    values = np.asarray(labels.values, np.uint8)
-    region = layer_voxels(labels, foil, minimum_run_nm=recipe.minimum_run_nm)
-    if not foil.valid.any():
-        return values, region, region, f"whole volume ({_NO_FOIL})"
-    space = (np.arange(values.shape[1])[None, :, None] < foil.row[:, None, :]) & foil.valid[:, None, :]
-    occupied = np.flatnonzero(region.any(axis=(0, 2)))
-    above = int(np.ceil(2 * recipe.closing_radius_nm / labels.voxel_nm)) + 1  # room for the closing above the layer
-    rows = slice(max(0, int(occupied[0]) - above), int(occupied[-1]) + 1) if occupied.size else slice(0, 1)
-    return values[:, rows], region[:, rows], space[:, rows], "layer between foil and top of the silicon"
-
-
-def _inside_particles(
-    silicon: BoolArray, closed: BoolArray, blocks: Blocks, voxel_nm: float, recipe: MeasurementRecipe
-) -> dict[str, Measured]:
-    if recipe.closing_radius_nm < voxel_nm:
-        reason = f"the closing radius of {recipe.closing_radius_nm:g} nm is below one voxel ({voxel_nm:g} nm)"
-        return {name: missing(unit, reason) for name, unit in _PARTICLE_UNITS.items()}
-    volume, solid = per_slice(closed), per_slice(silicon)
-    crossings = pore_space.count_crossings(silicon, closed, voxel_nm, directions=recipe.crofton_directions)
-
-    def chord(amount: NDArray[np.int64], part: slice) -> float:
-        inside = int(volume[part].sum())
-        fraction = float(amount[part].sum() / inside) if inside else float("nan")
-        size = pore_space.mean_chord_nm(fraction, crossings.specific_surface_per_um(part))
-        return size if size > 0 else float("nan")
-
-    region = f"particles: silicon closed by a ball of {recipe.closing_radius_nm:g} nm"
-    return {
-        "porosity_particles": blocks.ratio(volume - solid, volume, "", region),
-        "specific_surface_particles_per_um": blocks.of(
-            crossings.specific_surface_per_um, "1/um", f"internal surface, Crofton; {region}", _WHY_NAN
-        ),
-        "pore_size_nm": blocks.of(
-            lambda part: chord(volume - solid, part), "nm", f"mean chord 4 V/S of the pores; {region}", _WHY_NAN
-        ),
-        "ligament_size_nm": blocks.of(
-            lambda part: chord(solid, part), "nm", f"mean chord 4 V/S of the silicon; {region}", _WHY_NAN
-        ),
-    }
-
-
-def _local_thickness(
-    silicon: BoolArray, closed: BoolArray, voxel_nm: float, recipe: MeasurementRecipe
-) -> dict[str, Measured]:
-    """Map local thickness in a central crop, volume-weighted; a ball's diameter, not a chord."""
-    edge = round(recipe.local_thickness_crop_nm / voxel_nm)
-    found = {}
-    crop = tuple(slice(max(0, (n - edge) // 2), max(0, (n - edge) // 2) + edge) for n in silicon.shape)
-    phases = {"pore": closed & ~silicon, "ligament": silicon}
-    for name, mask in phases.items():
-        if edge == 0:
-            found[f"local_thickness_{name}_nm"] = missing("nm", "not asked for (local_thickness_crop_nm = 0)")
-            continue
-        diameter = pore_space.local_thickness_nm(np.ascontiguousarray(mask[crop]), voxel_nm)
-        note = f"largest ball that fits, volume-weighted; central {recipe.local_thickness_crop_nm:g} nm"
-        known = np.where((diameter > 0) & np.isfinite(diameter), diameter, np.nan)
-        found[f"local_thickness_{name}_nm"] = of_map(known, "nm", note, "phase absent, or nothing but it, in the crop")
-    return found
-
-
 def _profile(
     labels: Volume, attenuation: Volume | None, foil: FoilSurface, silicon_nm: HeightMap, recipe: MeasurementRecipe
 ) -> tuple[AttenuationProfile | None, str]:
@@ -379,6 +259,49 @@ def _profile(
     return attenuation_profile(
         labels, attenuation, foil, top_nm, foil_band_nm=recipe.foil_band_nm, air_gap_nm=recipe.air_gap_nm
     ), ""
+
+
+def _above_air(
+    attenuation: Volume | None, profile: AttenuationProfile | None, why: str, regions: Regions
+) -> tuple[FloatArray | None, str]:
+    """Return the attenuation above that of air, cropped like the regions, or the reason why there is none."""
+    if attenuation is None or profile is None:
+        return None, why
+    if not np.isfinite(profile.air_per_um):
+        return None, "no air in view above the layer"
+    cropped = np.asarray(attenuation.values)[:, regions.rows].astype(np.float32)
+    return cropped - np.float32(profile.air_per_um), ""
+
+
+def _from_mean_foil(
+    labels: Volume,
+    attenuation: Volume | None,
+    foil: FoilSurface,
+    local: AttenuationProfile | None,
+    why: str,
+    recipe: MeasurementRecipe,
+) -> tuple[dict[str, Measured], Curve]:
+    """Average the attenuation at equal distance from the plane through the foil's surface, as a flat section would."""
+    name = "normalised_attenuation_plateau_mean_foil"
+    if attenuation is None or local is None:
+        return {name: missing("", why)}, np.empty((2, 0))
+    _, plane_nm, _ = level_surface(foil.height_nm, foil.voxel_nm)
+    if not np.isfinite(plane_nm).all():
+        return {name: missing("", "too few columns with a foil to lay a plane through")}, np.empty((2, 0))
+    row = np.rint(labels.values.shape[1] / 2 - plane_nm / foil.voxel_nm).astype(foil.row.dtype)
+    flat = attenuation_profile(
+        labels,
+        attenuation,
+        replace(foil, row=np.where(foil.valid, row, foil.row)),
+        local.layer_top_nm,
+        foil_band_nm=recipe.foil_band_nm,
+        air_gap_nm=recipe.air_gap_nm,
+    )
+    low, high = recipe.plateau_band_nm
+    levelled = replace(flat, foil_per_um=local.foil_per_um, air_per_um=local.air_per_um)
+    note = f"foil 1, air 0; {low:g} to {high:g} nm above the plane through the foil's surface"
+    found = of_map(levelled.plateau_map(low, high), "", note, "no foil, no air or no layer in view")
+    return {name: found}, np.stack([levelled.distance_nm, levelled.normalised])
 
 
 def _attenuations(profile: AttenuationProfile | None, reason: str, recipe: MeasurementRecipe) -> dict[str, Measured]:

@@ -1,4 +1,4 @@
-"""The pore space of a mask: fractions, specific surface, mean chords, particles' envelope, local thickness.
+"""The pore space of a mask: fractions, specific surface, mean chords, particles' envelope.
 
 Takes -> gives: bool volumes (z, y, x) -> counts per slice, from which any block of slices has its own ratio.
 
@@ -13,28 +13,26 @@ Only pairs with both ends inside the region are counted, so the region's own bor
 
 Holds within 0.5 % for balls of a radius of 5 voxels and more, and within 2 % for level-cut fields of 7 voxels a
 wavelength (voxel faces or marching cubes on a raw mask add 50 or 8 %); see validation/07_morphology_bias. **Every size
-names its definition**: mean chord 4 V / S, or local thickness, the diameter of the largest ball that fits; on one
-level-cut Gaussian field they differ by 40 %.
+names its definition**: mean chord 4 V / S, or the diameter of the largest ball that fits (`local_thickness`); on one
+level-cut Gaussian field they differ by 40 %. The chord along one axis is 2 (fraction) / P_L of that axis.
 
 References
 ----------
 J. Ohser and F. Muecklich, Statistical Analysis of Microstructures in Materials Science, Wiley (2000), chapter 3.
 D. Legland, K. Kieu and M.-F. Devaux, Image Anal. Stereol. 26 (2007) 83, doi:10.5566/ias.v26.p83-92 (weights).
-T. Hildebrand and P. Rueegsegger, J. Microsc. 185 (1997) 67, doi:10.1046/j.1365-2818.1997.1340694.x (local thickness).
 """
 
-import contextlib
-import logging
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from npsi_twin.errors import IncompatibleError, ParameterError
 from npsi_twin.morphology.collector import BoolArray
+from npsi_twin.morphology.distance import squared_distance
+from npsi_twin.morphology.slabs import over_slabs
 
 Counts = NDArray[np.int64]
 
@@ -67,6 +65,23 @@ class Crossings:
         """Return the interface's area, um^2, of a body that lies wholly inside the region."""
         lines = self.crossed.sum(axis=1) * self.voxel_nm**3 / self.steps_nm
         return float(2e-6 * np.sum(self.weights * lines))
+
+    def chord_nm(self, axis: int, volume_fraction: float, slices: slice = slice(None)) -> float:
+        """Return the mean chord along an axis (0, 1, 2) of a phase in nm, of a block of slices; NaN without crossings.
+
+        Parameters
+        ----------
+        axis
+            0, 1 or 2 for (z, y, x).
+        volume_fraction
+            The phase's share of the region.
+        slices
+            The block.
+        """
+        along = int(np.flatnonzero(self.steps_nm == self.voxel_nm)[2 - axis])  # the axes come as x, y, z
+        crossed = int(self.crossed[along, slices].sum())
+        pairs = int(self.pairs[along, slices].sum())
+        return float(2 * volume_fraction * pairs * self.voxel_nm / crossed) if crossed else float("nan")
 
     def specific_surface_per_um(self, slices: slice = slice(None)) -> float:
         """Return interface area a volume, 1/um, of a block of slices; NaN where a direction has no pair."""
@@ -118,23 +133,43 @@ def count_crossings(
             f"count_crossings: the mask is {solid.shape}, the region {region.shape}; both must cover the same "
             f"voxels. Crop them alike."
         )
-    offsets = [o for o in _half_neighbours() if directions == 13 or np.abs(o).sum() == 1]
-    pairs = np.zeros((len(offsets), solid.shape[0]), np.int64)
-    crossed = np.zeros_like(pairs)
-    for number, offset in enumerate(offsets):
-        here, there = _overlap(offset)
-        differ = solid[here] != solid[there]
-        if region is not None:
-            both = region[here] & region[there]
-            differ &= both
-            counted = both.sum(axis=(1, 2))
-        else:
-            counted = np.full(differ.shape[0], differ.shape[1] * differ.shape[2])
-        pairs[number, : differ.shape[0]] = counted
-        crossed[number, : differ.shape[0]] = differ.sum(axis=(1, 2))
-    steps = np.array([np.sqrt(float(np.square(o).sum())) for o in offsets]) * voxel_nm
+    offsets, steps, weights = directions_of(directions, voxel_nm)
+    pairs, crossed = np.zeros((2, len(offsets), solid.shape[0]), np.int64)
+    inside = np.ones_like(solid) if region is None else region
+    over_slabs(lambda a, b: _count_pairs(solid, inside, offsets, pairs, crossed, a, b), solid.shape[0])
+    return Crossings(pairs, crossed, steps, weights, voxel_nm)
+
+
+def directions_of(
+    directions: Literal[3, 13], voxel_nm: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return offsets to the neighbours along so many directions, their lengths in nm, and the directions' weights.
+
+    The offsets, (direction, 3), point to no lower slice and with their opposites are 6 or all 26 neighbours.
+    """
+    half = [o for o in np.indices((3, 3, 3)).reshape(3, -1).T - 1 if tuple(o) > (0, 0, 0)]
+    offsets = np.array([o for o in half if directions == 13 or np.abs(o).sum() == 1], np.int64)
     weights = np.array([_WEIGHTS[int(np.abs(o).sum())] for o in offsets])
-    return Crossings(pairs, crossed, steps, weights / weights.sum(), voxel_nm)
+    return offsets, np.sqrt(np.square(offsets).sum(axis=1)) * voxel_nm, weights / weights.sum()
+
+
+@njit(cache=True, nogil=True)
+def _count_pairs(
+    solid: BoolArray, region: BoolArray, offsets: Counts, pairs: Counts, crossed: Counts, first: int, beyond: int
+) -> None:
+    nz, ny, nx = solid.shape
+    for d in range(offsets.shape[0]):
+        dz, dy, dx = offsets[d]
+        for z in range(first, min(beyond, nz - dz)):
+            both, differ = 0, 0
+            for y in range(max(0, -dy), min(ny, ny - dy)):
+                here, there = region[z, y], region[z + dz, y + dy]
+                one, other = solid[z, y], solid[z + dz, y + dy]
+                for x in range(max(0, -dx), min(nx, nx - dx)):
+                    inside = here[x] & there[x + dx]
+                    both += inside
+                    differ += inside & (one[x] ^ other[x + dx])
+            pairs[d, z], crossed[d, z] = both, differ
 
 
 def specific_surface_per_um(
@@ -212,85 +247,9 @@ def closed_envelope(
     radius = radius_nm / voxel_nm
     if radius < 1 or not solid.any() or solid.all():  # a ball below one voxel reaches no neighbour
         return solid.copy() if beyond is None else solid & ~beyond
-    reached = ndimage.distance_transform_edt(~solid) <= radius
+    reached = squared_distance(~solid) <= radius**2
     if beyond is not None:
         reached |= beyond
-    closed = np.ones_like(solid) if reached.all() else ndimage.distance_transform_edt(reached) > radius
+    closed = squared_distance(reached) > radius**2
     closed |= solid
     return np.asarray(closed if beyond is None else closed & ~beyond)
-
-
-def local_thickness_nm(mask: BoolArray, voxel_nm: float, *, sizes: int = 25) -> NDArray[np.float64]:
-    """Map the diameter of the largest ball that fits into a mask and covers the voxel.
-
-    Parameters
-    ----------
-    mask
-        bool (z, y, x).
-    voxel_nm
-        Edge of a voxel, nm.
-    sizes
-        Number of radii tried, spaced evenly in logarithm from one voxel to the largest that fits.
-
-    Returns
-    -------
-    ndarray
-        Diameter in nm, same shape, 0 outside the mask.
-
-    Notes
-    -----
-    porespy's ``legacy`` method with explicit sizes, measured to read a ball of 20 voxels 7 % and one of 8 voxels 15 %
-    too thin; the error is the same on truth and on recovered labels of one voxel size. About 10 s for 200^3 voxels.
-    The volume's faces are open: a body cut by a face reads thicker there.
-    """
-    if mask.size == 0 or not mask.any():
-        return np.zeros(mask.shape)
-    if mask.all():
-        return np.full(mask.shape, np.inf)
-    distance = ndimage.distance_transform_edt(mask)
-    radii = np.geomspace(1.0, max(float(distance.max()), 1.0), sizes)
-    measure = _porespy_local_thickness()
-    with _quiet():
-        radius = measure(im=mask, dt=distance, method="legacy", sizes=np.unique(radii))
-    # porespy's balls reach over the mask's border by the voxels that they are digitised with
-    return np.where(mask, np.asarray(radius, np.float64) * 2 * voxel_nm, 0.0)
-
-
-def _half_neighbours() -> list[NDArray[np.int64]]:
-    """Return the 13 offsets that, with their opposites, are the 26 neighbours; none points to a lower slice."""
-    offsets = np.indices((3, 3, 3)).reshape(3, -1).T - 1
-    return [np.asarray(o, np.int64) for o in offsets if tuple(o) > (0, 0, 0)]
-
-
-def _overlap(offset: NDArray[np.int64]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    here = tuple(slice(max(0, -int(o)), -int(o) if o > 0 else None) for o in offset)
-    there = tuple(slice(max(0, int(o)), int(o) if o < 0 else None) for o in offset)
-    return here, there
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Give back numpy's error state and the root logger's handlers as they were: porespy changes both."""
-    errors = np.geterr()
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
-        yield
-    finally:
-        np.seterr(**errors)
-        root.handlers[:] = handlers
-        root.setLevel(level)
-
-
-def _porespy_local_thickness() -> Callable[..., Any]:
-    """Import porespy, which takes some seconds, at the only place that needs it."""
-    import warnings
-
-    with _quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from porespy.filters import local_thickness
-        from porespy.tools import settings  # type: ignore[attr-defined, unused-ignore]
-
-        settings.tqdm["disable"] = True
-    found: Callable[..., Any] = local_thickness
-    return found

@@ -9,7 +9,7 @@ error where blocks are longer than the structure is correlated.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -65,6 +65,11 @@ class Measurements:
         Mean normalised attenuation against distance to the local foil surface; empty without attenuation or foil.
     made_by
         Provenance.
+    curves
+        Name -> curve (2, k), empty where it could not be had: ``two_point_correlation`` (lag in nm, S2 of silicon),
+        ``local_thickness_pore`` and ``local_thickness_ligament`` (upper edge of a class in nm, share of the volume),
+        ``attenuation_from_mean_foil`` (distance in nm, normalised attenuation) and ``lithium_degeneracy`` (porosity and
+        lithium per silicon of equal attenuation).
     """
 
     quantities: Mapping[str, Measured]
@@ -73,9 +78,14 @@ class Measurements:
     profile_distance_nm: Curve
     profile_normalised: Curve
     made_by: MadeBy
+    curves: Mapping[str, Curve] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "quantities", MappingProxyType(dict(self.quantities)))
+        curves = {name: curve.view() for name, curve in self.curves.items()}
+        for curve in curves.values():
+            curve.flags.writeable = False
+        object.__setattr__(self, "curves", MappingProxyType(curves))
         for name in ("thickness_map_nm", "inventory_map_um", "profile_distance_nm", "profile_normalised"):
             view = getattr(self, name).view()
             view.flags.writeable = False
@@ -83,7 +93,7 @@ class Measurements:
 
     def __reduce__(self) -> tuple[Any, ...]:
         maps = (self.thickness_map_nm, self.inventory_map_um, self.profile_distance_nm, self.profile_normalised)
-        return Measurements, (dict(self.quantities), *maps, self.made_by)
+        return Measurements, (dict(self.quantities), *maps, self.made_by, dict(self.curves))
 
     def __getitem__(self, name: str) -> Measured:
         """Return one quantity by its name."""

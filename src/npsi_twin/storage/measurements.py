@@ -36,6 +36,9 @@ def write_measurements(path: Path, measured: Mapping[str, Measurements]) -> None
             group.attrs["recipe_digest"] = measurements.made_by.recipe_digest
             for array in _ARRAYS:
                 group[array] = getattr(measurements, array)
+            curves = group.create_group("curves", track_order=True)
+            for curve, points in measurements.curves.items():
+                curves[curve] = points
             quantities = group.create_group("quantities", track_order=True)
             for quantity, entry in measurements.quantities.items():
                 data = quantities.create_dataset(quantity, data=entry.value)
@@ -65,7 +68,9 @@ def _read(group: h5py.Group) -> Measurements:
         for name, data in group["quantities"].items()
     }
     arrays = {name: group[name][()] for name in _ARRAYS}
-    return Measurements(quantities, **arrays, made_by=MadeBy("measure", group.attrs["recipe_digest"]))
+    curves = {name: points[()] for name, points in group["curves"].items()}
+    made_by = MadeBy("measure", group.attrs["recipe_digest"])
+    return Measurements(quantities, **arrays, made_by=made_by, curves=curves)
 
 
 def measurements_csv(comparison: Comparison) -> str:
