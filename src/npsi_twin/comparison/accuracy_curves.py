@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from npsi_twin.errors import IncompatibleError
-from npsi_twin.morphology.pore_space import local_thickness_nm
+from npsi_twin.morphology.local_thickness import local_thickness_nm
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
@@ -123,7 +123,7 @@ def accuracy_by_feature_size(
     edges = np.array(_SIZES_VOXELS)
     size = local_thickness_nm(truth, voxel_nm) / voxel_nm
     inside = truth & region
-    return _by_class(size[inside], recovered[inside], edges, voxel_nm)
+    return _by_class(size[inside].astype(np.float64), recovered[inside], edges, voxel_nm)
 
 
 def _checked(truth: BoolArray, recovered: BoolArray, region: BoolArray | None) -> BoolArray:
