@@ -97,6 +97,17 @@ def conservation():
     ]
 
 
+def seconds_to_voxelise(scene, grid, firsts=range(0, 512, 32)):
+    """Return the least time of two for slabs of 32 rows."""
+    tries = []
+    for _ in range(2):
+        started = time.perf_counter()
+        for first in firsts:
+            voxelise(scene, grid, range(first, first + 32))
+        tries.append(time.perf_counter() - started)
+    return min(tries)
+
+
 def speed():
     scene = block(12.8, 12.8, 51, height_um=-6.0)
     state = condition("1000/1556").ending("lithiated")
@@ -114,16 +125,11 @@ def speed():
     for name, made in (("pristine", scene), ("2000/100", None), ("1000/1556", aged)):
         if made is None:
             made = age(scene, hypothesis("agglomeration"), condition(name).ending("lithiated"), seeds=Seeds(51))
-        started = time.perf_counter()
-        for first in range(0, 512, 32):
-            voxelise(made, grid, range(first, first + 32))
-        seconds[name] = time.perf_counter() - started
+        seconds[name] = seconds_to_voxelise(made, grid)
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    half = VoxelGrid((256, 512, 512), 25.0)
-    started = time.perf_counter()
-    for first in range(0, 256, 32):
-        voxelise(aged, half, range(first, first + 32))
-    linear = seconds["1000/1556"] / (time.perf_counter() - started)
+    # Every other slab, so that both see the layer alike; and the same grid with twice as many particles about it.
+    linear = seconds["1000/1556"] / seconds_to_voxelise(aged, grid, range(0, 512, 64))
+    far = seconds_to_voxelise(block(25.6, 12.8, 51, height_um=-6.0), grid) / seconds["pristine"]
     started = time.perf_counter()
     porespy.generators.blobs((512, 512, 512), porosity=0.604, blobiness=4, seed=1)
     peer = time.perf_counter() - started
@@ -133,8 +139,10 @@ def speed():
         row("512^3 voxels of 25 nm of an aged scene, slabs of 32 rows", "15 s",
             ", ".join(f"{name} {t:.1f} s" for name, t in seconds.items()), bool(slowest <= 15)),
         row("peak memory", "2 GiB", f"{peak_gib:.2f} GiB", bool(peak_gib <= 2)),
-        row("time of all rows over time of half of them", "2, within 15 %", f"{linear:.2f}",
+        row("time of all slabs over time of every other one", "2, within 15 %", f"{linear:.2f}",
             bool(abs(linear / 2 - 1) < 0.15)),
+        row("time in a block twice as wide, the same voxels", "1, within 15 %", f"{far:.2f}",
+            bool(abs(far - 1) < 0.15)),
         row("PoreSpy's blobs on the same box, porosity alone", "-",
             f"{peer:.1f} s: {peer / slowest:.2f} times the slowest aged scene", None),
         row("a slab alone has the bits of the same rows in a larger one", "equal", "equal" if equal else "not", equal),

@@ -62,9 +62,10 @@ def open_image(path: Path, name: str = "") -> ZarrImage:
     root = zarr.open_group(path, mode="r")
     group = root
     if name:
-        if name not in root or not isinstance(root[name], zarr.Group):
+        found = root.get(name)
+        if not isinstance(found, zarr.Group):
             raise DataError(f"{path}: has no image '{name}'. It holds: {_images(root)}.")
-        group = root[name]
+        group = found
     scales = _ome(group).get("multiscales")
     if not scales:
         raise DataError(f"{path}: states no OME image in '{name or '/'}'. Name one with --dataset: {_images(root)}.")
