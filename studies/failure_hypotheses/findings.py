@@ -35,15 +35,16 @@ def find(rows, study):
 
 def _of_hypothesis(rows, name, study):
     (seen, failed), (seen_samples, failed_samples) = tables(rows, "default", name), tables(rows, "sample", name)
+    seen_mean, failed_mean = tables(rows, "mean-loading", name)
     mechanisms = {mechanism.name for mechanism in hypothesis(name).mechanisms}
-    reasons = Counter(
-        reason.split(". ")[0] for some in (*failed.values(), *failed_samples.values()) for reason in some.values()
-    )
+    unmade = (*failed.values(), *failed_mean.values(), *failed_samples.values())
+    reasons = Counter(reason.split(". ")[0] for some in unmade for reason in some.values())
     return {
         "default": {kind: at_default(seen, study, kind) for kind in THICKNESSES},
+        "mean_loading": {kind: at_default(seen_mean, study, kind) for kind in THICKNESSES},
         "ranges": {kind: over_ranges(seen_samples, failed_samples, kind) for kind in THICKNESSES},
         "seeds": study["design"]["seeds"],
-        "failed_states": sum(len(some) for some in failed.values()),
+        "failed_states": sum(len(some) for some in (*failed.values(), *failed_mean.values())),
         "samples": study["design"]["samples"],
         "not_admissible": len(failed_samples),
         "reasons": dict(sorted(reasons.items())),

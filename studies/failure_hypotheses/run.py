@@ -109,10 +109,11 @@ def design_specimens(study, points):
     settings = tuple((name, design[name]) for name in names)
     low, high = design["loading_variation"]
     specimens = []
-    for kind, count in (("default", design["seeds"]), ("sample", design["samples"])):
+    counts = {"default": design["seeds"], "mean-loading": design["seeds"], "sample": design["samples"]}
+    for kind, count in counts.items():
         for index in range(count):
             spread = float(Seeds(design["root_seed"]).stream("loading-variation", index).uniform(low, high))
-            variation = design["default_loading_variation"] if kind == "default" else spread
+            variation = {"default": design["default_loading_variation"], "mean-loading": 0.0}.get(kind, spread)
             for condition in CONDITIONS:
                 cell = (*settings, kind, index, variation)
                 hows = [points[n][index][0] if kind == "sample" else hypothesis(n) for n in design["hypotheses"]]
