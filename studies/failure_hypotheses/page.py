@@ -61,7 +61,8 @@ def answer(found, study):
     return (
         f"Of the 13 targets so many are met more often than not at the default parameters, over cells that differ in "
         f"seed and loading ({100 * variation:.0f} %), in brackets over cells of the mean loading: {told}; some of "
-        f"these were calibrated, as the table says. No cell of any hypothesis meets {', '.join(out) or 'none of them: each is met by some cell'}.{apart} The paper "
+        f"these were calibrated, as the table says. No cell "
+        f"of any hypothesis meets {', '.join(out) or 'none of them: each is met by some cell'}.{apart} The paper "
         f"scanned one specimen of each state (n = 1): for {len(open_)} of the 13 ({', '.join(open_) or 'none'}) "
         f"another cell of the same electrode would have turned the verdict on some hypothesis with a probability "
         f"above 10 %, so that a single scan decides nothing there."
