@@ -55,7 +55,11 @@ class Agglomeration(Recipe):
         12, "most particles in an agglomerate", source="assumed: those within a few micrometres", ge=1, le=1000
     )
     closing: float = parameter(
-        0.28, "share of a member's pores that close", source="assumed: 1 is a dense body", ge=0, le=1
+        0.28,
+        "share of a member's pores that close",
+        source="inferred: ratio of the lives; 1 is a dense body",
+        ge=0,
+        le=1,
     )
     arching: float = parameter(
         4.7, "rise of the layer's height over the probability of contact in the first lithiation",
