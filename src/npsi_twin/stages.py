@@ -39,6 +39,7 @@ from npsi_twin.execution import (
 from npsi_twin.morphology.measure import measure
 from npsi_twin.morphology.segmentation import segment
 from npsi_twin.projectors.choice import ProjectorName, available_projector
+from npsi_twin.reconstruction.reprojection import AlignmentRecipe
 from npsi_twin.reconstruction.route import Plan, Reconstruction, ReconstructionRecipe, prepare, reconstruct
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import Specification
@@ -46,7 +47,7 @@ from npsi_twin.storage.dataexchange import create_scan, write_rows
 from npsi_twin.storage.measurements import comparison_json, measurements_csv, read_measurements, write_measurements
 from npsi_twin.storage.nexus import create_nxtomo, write_nxtomo_rows
 from npsi_twin.storage.scan_truth import RowArray, create_scan_truth, write_truth_rows
-from npsi_twin.storage.scanfile import ScanFile
+from npsi_twin.storage.scanfile import ScanFile, middle_rows, spread_rows
 from npsi_twin.storage.stage_motion import compare_motion, write_found
 from npsi_twin.storage.volumes import create_volumes, read_volume, write_slab, write_volume
 from npsi_twin.txm.contrast import contrast
@@ -298,12 +299,16 @@ def _reconstructed_rows(scan_file: ScanFile, recipe: ReconstructionRecipe, plan:
     return reconstruct(scan_file.read(held), recipe, plan=plan, rows=rows, threads=threads())
 
 
+def rows_looked_at(alignment: AlignmentRecipe, rows: int) -> tuple[range, list[range]]:
+    """Return the rows of a detector that tell axis and motion, and those that tell the axis' tilt."""
+    middle = middle_rows(rows, _ROWS_ALIGNED if alignment.method != "none" and alignment.rows else _ROWS_LOOKED_AT)
+    return middle, spread_rows(rows) if alignment.tilt == "fit" else []
+
+
 def plan_reconstruction_of(scan_file: ScanFile, recipe: ReconstructionRecipe, progress: Progress) -> Plan:
     """Find what concerns a whole scan (axis, filters) from rows in its middle."""
     progress("axis, filters", 0, 1)
-    alignment = recipe.alignment
-    middle = scan_file.middle_rows(_ROWS_ALIGNED if alignment.method != "none" and alignment.rows else _ROWS_LOOKED_AT)
-    spread = scan_file.spread_rows() if alignment.tilt == "fit" else []
+    middle, spread = rows_looked_at(recipe.alignment, scan_file.rows)
     plan = prepare(scan_file.read(middle), recipe, spread=[scan_file.read(rows) for rows in spread])
     progress("axis, filters", 1, 1)
     return plan

@@ -281,6 +281,23 @@ class Located:
     flat_current_ma: NDArray[np.float64] | None = None
 
 
+def middle_rows(rows: int, most: int) -> range:
+    """Return up to ``most`` of a detector's rows about its middle."""
+    count = min(most, rows)
+    start = (rows - count) // 2
+    return range(start, start + count)
+
+
+def spread_rows(rows: int, groups: int = 8, most: int = 4) -> list[range]:
+    """Return groups of up to ``most`` neighbouring rows, spread evenly over a detector."""
+    groups = min(groups, rows)
+    cuts = [rows * group // groups for group in range(groups + 1)]
+    middles = [(cuts[group] + cuts[group + 1]) // 2 for group in range(groups)]
+    heights = [min(most, cuts[group + 1] - cuts[group]) for group in range(groups)]
+    starts = [middle - height // 2 for middle, height in zip(middles, heights, strict=True)]
+    return [range(start, start + height) for start, height in zip(starts, heights, strict=True)]
+
+
 @dataclass(frozen=True)
 class ScanFile:
     """An opened and checked scan file; the counts stay on disk until they are asked for.
@@ -373,18 +390,11 @@ class ScanFile:
 
     def middle_rows(self, most: int = 16) -> range:
         """Return up to ``most`` rows about the middle of the detector, for finding the rotation axis."""
-        count = min(most, self.rows)
-        start = (self.rows - count) // 2
-        return range(start, start + count)
+        return middle_rows(self.rows, most)
 
     def spread_rows(self, groups: int = 8, most: int = 4) -> list[range]:
         """Return groups of neighbouring rows, spread evenly over the detector, for the tilt of the rotation axis."""
-        groups = min(groups, self.rows)
-        cuts = [self.rows * group // groups for group in range(groups + 1)]
-        middles = [(cuts[group] + cuts[group + 1]) // 2 for group in range(groups)]
-        heights = [min(most, cuts[group + 1] - cuts[group]) for group in range(groups)]
-        starts = [middle - height // 2 for middle, height in zip(middles, heights, strict=True)]
-        return [range(start, start + height) for start, height in zip(starts, heights, strict=True)]
+        return spread_rows(self.rows, groups, most)
 
     def sha256(self) -> str:
         """Return the hash of the scan: the file's own, or that of the hashes of all files that it is made of."""

@@ -307,7 +307,7 @@ def _draw_poisson(
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath=_FUSED)
-def _add_structure(structure: FloatArray, row: float, column: float, lit: NDArray[np.float64]) -> None:
+def add_structure(structure: FloatArray, row: float, column: float, lit: NDArray[np.float64]) -> None:
     """Multiply by 1 + structure, linearly between its samples; its own column ``column`` lies on the first one."""
     r, first = math.floor(row), math.floor(column)
     down, right = row - r, column - first
@@ -338,7 +338,7 @@ def _count_row(
     means[:] = 1.0
     if light.structure.size > 0:
         at_row, at_column = light.margin - light.shift_px[frame, 0], light.margin - light.shift_px[frame, 1]
-        _add_structure(light.structure, i + at_row, at_column, means)
+        add_structure(light.structure, i + at_row, at_column, means)
     for c in range(columns):
         means[c] = open_beam * (seen[frame, i, c] * (light.smooth[i, c] * means[c]) + light.stray[i, c])
     _draw_words(columns, word, np.uint64(0), k0, k1, units)

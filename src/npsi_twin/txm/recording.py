@@ -195,12 +195,13 @@ def saturation_units(detector: DetectorRecipe) -> float:
     >>> saturation_units(DetectorRecipe())  # 4 camera pixels of 10 bits, filled before their wells
     4092.0
     """
-    levels = _levels(detector)
+    levels = levels_of(detector)
     full = levels.units_per_electron * levels.full_well_electrons + levels.offset_units
     return float(min(full - 3 * levels.noise_units, levels.full_scale_units))
 
 
-def _levels(detector: DetectorRecipe) -> Levels:
+def levels_of(detector: DetectorRecipe) -> Levels:
+    """Return what all pixels of a camera have in common."""
     camera_pixels, gain = detector.binning**2, detector.camera_units_per_electron
     noise = camera_pixels * (gain * detector.read_noise_electrons) ** 2 + (camera_pixels - 1) / 12
     return Levels(
@@ -233,4 +234,6 @@ def _expose(
     )
     keys = np.array([seeds.stream(stream, row).integers(2**32, size=2, dtype=np.uint64) for row in rows])
     cores = accepted_threads("record", threads)
-    return count(np.ascontiguousarray(seen, np.float32), light, pixels, _levels(detector), zingers, keys, threads=cores)
+    return count(
+        np.ascontiguousarray(seen, np.float32), light, pixels, levels_of(detector), zingers, keys, threads=cores
+    )

@@ -1,0 +1,349 @@
+"""How wrong every number comes out and which step of the road is to blame: chains played, shares written.
+
+`Specification`, `ErrorBudgetRecipe` -> a folder with ``outcomes.csv`` (every metric of every chain that was played),
+``budget.csv`` and ``budget.json`` (shares of bias and variance with their intervals), ``budget.png`` (the waterfall)
+and ``summary.txt``. What a switch means when it is off is said in `npsi_twin.imaging_chain`, what a share is in
+`npsi_twin.comparison.error_budget`.
+
+Coalitions that mean the same, because the specification has nothing of what a switch turns off, are one chain: such a
+switch gets exactly zero. A chain that was played is a row, known by a key of all that went into it, so that a run goes
+on where it was interrupted and ends with the same bytes.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from npsi_twin.comparison.error_budget import (
+    Budget,
+    Coalition,
+    Estimate,
+    Order,
+    coalitions_of,
+    draw_orders,
+    share_error,
+)
+from npsi_twin.errors import DataError, NotConvergedError
+from npsi_twin.execution import ExecutionRecipe, Progress, silent, write_text_whole, written_whole
+from npsi_twin.imaging_chain import SWITCHES, Chain, chain_bytes, chain_of, forget, play
+from npsi_twin.morphology.measure import measure
+from npsi_twin.plan import Costs, StageCost, check_resources
+from npsi_twin.recipes import Recipe, parameter
+from npsi_twin.report.budget_picture import waterfall_figure
+from npsi_twin.seeds import Seeds
+from npsi_twin.specification import Specification
+from npsi_twin.volumes import Volume
+
+OUTCOMES, BUDGET, BUDGET_TREE, PICTURE, SUMMARY = (
+    "outcomes.csv", "budget.csv", "budget.json", "budget.png", "summary.txt",
+)  # fmt: skip
+#: What is pictured and put into words: metric -> (what people call it, unit).
+TOLD = {
+    "porosity_layer": ("porosity of the layer", ""),
+    "porosity_particles": ("porosity inside the particles", ""),
+    "thickness_silicon_um": ("thickness of the silicon", "um"),
+    "local_thickness_ligament_nm": ("ligament size (local thickness)", "nm"),
+    "local_thickness_pore_nm": ("pore size (local thickness)", "nm"),
+    "normalised_attenuation_plateau": ("normalised attenuation", ""),
+}
+_FACTS = ["key", "replicate", "seed", "switches", "failure"]
+
+
+class ErrorBudgetRecipe(Recipe):
+    """How many chains are played, and how sure the intervals are meant to be."""
+
+    orders: int = parameter(
+        16, "orders in which the switches are turned on", source="assumed: some 50 coalitions", ge=1, le=1000
+    )
+    replicates: int = parameter(
+        6, "specimens, each with a camera and a noise of its own", source="assumed: spreads need some", ge=1, le=1000
+    )
+    truth_refinement: int = parameter(
+        2, "voxels of the truth along a detector pixel's edge", source="assumed: 25 nm at the default pixel", ge=2, le=8
+    )
+    confidence: float = parameter(0.95, "probability of the intervals", source="assumed", gt=0, lt=1)
+    resamples: int = parameter(
+        1000, "times that orders and replicates are drawn again", source="assumed", ge=2, le=10**6
+    )
+
+
+#: A first look: wide intervals in a few minutes.
+QUICK = ErrorBudgetRecipe(orders=3, replicates=3)
+
+
+def needle_specification() -> Specification:
+    """Return the paper's settings on a needle small enough to be scanned a hundred times over.
+
+    Pixel, dose, number of views and blur are those of the demo, so that a voxel is as noisy and as blurred as there;
+    the field is 128 columns and 64 rows of it. So many views of so few columns leave little for ``views`` to do.
+
+    Examples
+    --------
+    >>> needle_specification().microscope.stage.views
+    1201
+    """
+    demo = Specification()
+    specimen = demo.electrode.specimen.model_copy(
+        update={
+            "width_um": 5.0,
+            "length_um": 4.6,
+            "foil_surface_height_um": -0.8,
+            "needle_offset_across_um": 0.3,
+            "needle_offset_height_um": -0.2,
+        }
+    )
+    detector = demo.microscope.detector.model_copy(update={"rows": 64, "columns": 128})
+    return Specification(
+        name="needle",
+        electrode=demo.electrode.model_copy(update={"specimen": specimen}),
+        microscope=demo.microscope.model_copy(update={"detector": detector}),
+        execution=ExecutionRecipe(slab_rows=16),
+    )
+
+
+def run_budget(
+    specification: Specification,
+    folder: Path,
+    recipe: ErrorBudgetRecipe | None = None,
+    *,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Play the chains, share out every metric's error and write what came out.
+
+    Parameters
+    ----------
+    specification
+        The road whose errors are looked for.
+    folder
+        Where the files go; chains that an earlier run left there are taken over where recipes, seed and version are the
+        same. After a change of the code itself give another folder.
+    recipe
+        The design; the default recipe when None.
+    progress
+        Who to tell how far it has come.
+
+    Returns
+    -------
+    dict
+        What ``budget.json`` holds, and the files that were written.
+
+    Raises
+    ------
+    ResourceError
+        A chain does not fit into memory.
+    """
+    recipe = ErrorBudgetRecipe() if recipe is None else recipe
+    check_resources(Costs([StageCost("chain", 0.0, chain_bytes(specification), 1e7)], 1), folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = Seeds(specification.seed)
+    orders = draw_orders(tuple(SWITCHES), recipe.orders, seeds=seeds, after=SWITCHES)
+    outcomes, notes, played = _outcomes(specification, recipe, orders, folder / OUTCOMES, progress)
+    budgets = {
+        name: share_error(values, orders, seeds=seeds, confidence=recipe.confidence, resamples=recipe.resamples)
+        for name, values in outcomes.items()
+    }
+    words = [tell(name, budgets[name], recipe.confidence) for name in TOLD]
+    tree = {
+        "specification": specification.name,
+        "specification_digest": specification.digest(),
+        "design": recipe.model_dump(mode="json"),
+        "seeds": _replicate_seeds(specification, recipe),
+        "orders": [list(order) for order in orders],
+        "coalitions": len(coalitions_of(orders)),
+        "chains": played,
+        "metrics": {name: _tree(budgets[name], notes.get(name, "")) for name in budgets},
+        "summary": words,
+    }
+    write_text_whole(folder / BUDGET, _table(budgets, notes))
+    write_text_whole(folder / BUDGET_TREE, json.dumps(tree, indent=2, allow_nan=False) + "\n")
+    write_text_whole(folder / SUMMARY, "\n".join(words) + "\n")
+    titles = {f"{said} ({unit})" if unit else said: budgets[name] for name, (said, unit) in TOLD.items()}
+    with written_whole(folder / PICTURE) as path:
+        waterfall_figure(titles, tuple(SWITCHES)).savefig(path, format="png", dpi=130, metadata={"Software": None})
+    return tree | {"files": [str(folder / name) for name in (OUTCOMES, BUDGET, BUDGET_TREE, PICTURE, SUMMARY)]}
+
+
+def _replicate_seeds(specification: Specification, recipe: ErrorBudgetRecipe) -> list[int]:
+    """Return the roots of the replicates; more of them begin with fewer."""
+    seeds = Seeds(specification.seed)
+    return [int(seeds.stream("replicate", number).integers(1 << 32)) for number in range(recipe.replicates)]
+
+
+def _outcomes(
+    specification: Specification, recipe: ErrorBudgetRecipe, orders: Sequence[Order], path: Path, progress: Progress
+) -> tuple[dict[str, dict[Coalition, list[float]]], dict[str, str], int]:
+    """Play what is not in the file yet: metric -> outcomes of all coalitions, reasons for NaN, and number of chains."""
+    coalitions = sorted(coalitions_of(orders), key=_in_common)
+    chains = {on: chain_of(specification, on, truth_refinement=recipe.truth_refinement) for on in coalitions}
+    wanted: dict[str, tuple[int, int, Coalition, Chain]] = {}
+    keys: dict[Coalition, list[str]] = {on: [] for on in coalitions}
+    for number, seed in enumerate(_replicate_seeds(specification, recipe)):
+        for on, chain in chains.items():
+            key = chain.key(seed)
+            keys[on].append(key)
+            wanted.setdefault(key, (number, seed, on, chain))
+    known = {row["key"]: row for row in _rows(path) if row["key"] in wanted}
+    metrics = list(measure(Volume(np.zeros((2, 4, 4), np.uint8), 50.0)).quantities)
+    progress("chains", len(known), len(wanted))
+    try:
+        for key, (number, seed, on, chain) in wanted.items():
+            if key not in known:
+                facts = {"key": key, "replicate": str(number), "seed": str(seed), "switches": "+".join(_in_order(on))}
+                known[key] = facts | _played(chain, seed)
+                write_text_whole(path, _csv([*_FACTS, *metrics], [known[key] for key in wanted if key in known]))
+                progress("chains", len(known), len(wanted))
+    finally:
+        forget()
+    rows = [known[key] for key in wanted]
+    write_text_whole(path, _csv([*_FACTS, *metrics], rows))
+    found = {name: {on: [_number(known[k].get(name)) for k in of] for on, of in keys.items()} for name in metrics}
+    return found, {name: note for name in metrics if (note := _why_missing(name, rows))}, len(rows)
+
+
+def _in_common(on: Coalition) -> tuple[bool, ...]:
+    """Return a key of sorting that lets neighbours share scene, projections and reconstruction."""
+    first = ("voxel_size", "reconstruction", "views", "alignment", "optics", "photons", "rings_and_drift")
+    return tuple(name in on for name in (*first, "threshold", "smoothing"))
+
+
+def _in_order(on: Coalition) -> list[str]:
+    return [name for name in SWITCHES if name in on]
+
+
+def _played(chain: Chain, seed: int) -> dict[str, str]:
+    """Return every metric as text: its number, or the reason why there is none."""
+    try:
+        found = play(chain, seed).quantities
+    except (DataError, NotConvergedError) as error:
+        return {"failure": f"{type(error).__name__}: {error}"}
+    return {"failure": ""} | {
+        name: repr(float(entry.value)) if math.isfinite(entry.value) else entry.note for name, entry in found.items()
+    }
+
+
+def _number(cell: str | None) -> float:
+    try:
+        return float(cell or "nan")
+    except ValueError:
+        return math.nan
+
+
+def _why_missing(name: str, rows: Sequence[Mapping[str, str]]) -> str:
+    missing = [row for row in rows if not math.isfinite(_number(row.get(name)))]
+    if not missing:
+        return ""
+    first = missing[0]
+    reason = first["failure"] or first.get(name, "")
+    where = f"with {first['switches'] or 'all switches off'} in replicate {first['replicate']}"
+    return f"not measured in {len(missing)} of {len(rows)} chains; {where}: {reason}"
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read ({error}). Remove it, or give another --out.") from None
+    if rows and "key" not in rows[0]:
+        raise DataError(f"{path}: holds no chains of an error budget. Remove it, or give another --out.")
+    return rows
+
+
+def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _table(budgets: Mapping[str, Budget], notes: Mapping[str, str]) -> str:
+    """Return ``budget.csv``: a row for every metric and switch, and one for all switches together."""
+    rows = []
+    for metric, budget in budgets.items():
+        shares = [(name, budget[name].bias, budget[name].variance) for name in SWITCHES]
+        for switch, bias, variance in (*shares, ("all", budget.bias, budget.variance)):
+            row: dict[str, Any] = {"metric": metric, "switch": switch, "truth": budget.reference}
+            row |= {f"bias{end}": value for end, value in _ends(bias)}
+            row |= {f"variance{end}": value for end, value in _ends(variance)}
+            rows.append(row | {"note": notes.get(metric, "")})
+    return _csv(list(rows[0]), rows)
+
+
+def _ends(estimate: Estimate) -> tuple[tuple[str, float], ...]:
+    return ("", estimate.value), ("_low", estimate.low), ("_high", estimate.high)
+
+
+def _tree(budget: Budget, note: str) -> dict[str, Any]:
+    shares = {name: {"bias": _plain(budget[name].bias), "variance": _plain(budget[name].variance)} for name in SWITCHES}
+    truth = budget.reference if math.isfinite(budget.reference) else None
+    whole = {"bias": _plain(budget.bias), "variance": _plain(budget.variance)}
+    return {"truth": truth, **whole, "replicates": budget.replicates, "shares": shares, "note": note}
+
+
+def _plain(estimate: Estimate) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in asdict(estimate).items()}
+
+
+def tell(metric: str, budget: Budget, confidence: float = 0.95) -> str:
+    """Say in plain words how wrong a metric of `TOLD` comes out and which steps are to blame.
+
+    Parameters
+    ----------
+    metric
+        Its name.
+    budget
+        Its budget.
+    confidence
+        Of the budget's intervals.
+
+    Returns
+    -------
+    str
+        One paragraph, all of whose numbers are the budget's.
+    """
+    said, unit = TOLD[metric]
+    said, unit = said[0].upper() + said[1:], f" {unit}" if unit else ""
+    bias, sure = budget.bias, f"{100 * confidence:g} %"
+    if not math.isfinite(bias.value):
+        return f"{said}: could not be measured in every chain; budget.csv says why."
+    recovered = budget.reference + bias.value
+    text = f"{said} comes out as {recovered:.3g}{unit} where the truth is {budget.reference:.3g}{unit}"
+    if not math.isfinite(bias.low):
+        text += f", an error of {bias.value:+.2g}{unit}; one replicate cannot tell how sure that is."
+    else:
+        text += f", an error of {bias.value:+.2g}{unit} ({sure} interval {bias.low:+.2g} to {bias.high:+.2g})"
+        zero = bias.low <= 0 <= bias.high
+        text += f", which {budget.replicates} replicates cannot tell from none." if zero else "."
+    largest = sorted((share for share in budget.shares if share.bias.value), key=lambda share: -abs(share.bias.value))
+    if largest:
+        shares = ", ".join(f"{_spoken(share.switch)} {_with_interval(share.bias)}{unit}" for share in largest[:3])
+        text += f" The largest shares: {shares}."
+        if math.isfinite(bias.low):
+            blamed = [_spoken(share.switch) for share in largest[:3] if share.bias.low > 0 or share.bias.high < 0]
+            text += f" Certain of these: {', '.join(blamed) or 'none'}."
+    if math.isfinite(budget.variance.value):
+        deviation = math.sqrt(max(budget.variance.value, 0.0))
+        text += f" From specimen to specimen the error scatters by {deviation:.2g}{unit}"
+        most = max(budget.shares, key=lambda share: share.variance.value)
+        text += f", most of it through {_spoken(most.switch)}." if most.variance.value > 0 else "."
+    return text
+
+
+def _with_interval(estimate: Estimate) -> str:
+    if not math.isfinite(estimate.low):
+        return f"{estimate.value:+.2g}"
+    return f"{estimate.value:+.2g} ({estimate.low:+.2g} to {estimate.high:+.2g})"
+
+
+def _spoken(switch: str) -> str:
+    return {"views": "the number of views"}.get(switch, switch.replace("_", " "))
