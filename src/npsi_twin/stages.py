@@ -414,13 +414,17 @@ def measure_run(run: RunFolder, specification: Specification) -> None:
         )
 
 
-def compare_run(run: RunFolder) -> None:
-    """Hold the recovered numbers against the truth and the published ones; write what came out."""
+def compare_run(run: RunFolder, specification: Specification) -> None:
+    """Hold the recovered numbers against the truth and the published ones of that state; write what came out."""
     motion = (RECONSTRUCTION, SCAN_TRUTH) if (run.path / SCAN_TRUTH).is_file() else ()
     with run.stage("compare", COMPARISON, inputs=(MEASURED_MAPS, SEGMENTATION, *motion)):
         measured = read_measurements(run.path / MEASURED_MAPS)
         truth = _truth(run.path)
         accuracy = None if truth is None else score(truth[0], read_volume(run.path / SEGMENTATION))
-        comparison = compare(measured.get("truth"), measured["recovered"], accuracy=accuracy)
+        ageing = specification.ageing
+        # A cycled cell opened without its lithium is none that the paper speaks of.
+        published = ageing.condition == "pristine" or ageing.end_state == "lithiated"
+        state = ageing.condition if published else None
+        comparison = compare(measured.get("truth"), measured["recovered"], accuracy=accuracy, state=state)
         stage = compare_motion(run.path / RECONSTRUCTION, run.path / SCAN_TRUTH) if motion else None
         write_text_whole(run.path / COMPARISON, comparison_json(comparison, stage))

@@ -218,14 +218,15 @@ def _do(
         case "measure":
             one_step(lambda: stages.measure_run(run, specification))
         case "compare":
-            one_step(lambda: stages.compare_run(run))
+            one_step(lambda: stages.compare_run(run, specification))
         case _:
             one_step(lambda: _report(run, specification))
 
 
 def _report(run: RunFolder, specification: Specification) -> None:
     folder = run.path
-    inputs = (stages.TRUTH, stages.SCAN, stages.RECONSTRUCTION, stages.SEGMENTATION)
+    truth = (stages.TRUTH,) if (folder / stages.TRUTH).is_file() else ()
+    inputs = (*truth, stages.SCAN, stages.RECONSTRUCTION, stages.SEGMENTATION)
     with run.stage("report", "report.html", inputs=(*inputs, stages.MEASURED_MAPS, stages.COMPARISON)):
         write_run_page(
             folder,

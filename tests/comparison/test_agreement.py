@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from npsi_twin.comparison import agreement
 from npsi_twin.comparison.agreement import compare
 from npsi_twin.comparison.segmentation_accuracy import score
+from npsi_twin.cycling.protocol import CONDITIONS
 from npsi_twin.errors import IncompatibleError
 from npsi_twin.morphology.measure import Measured, MeasurementRecipe, Measurements, measure
 from npsi_twin.recipes import MadeBy
@@ -119,3 +123,68 @@ def test_score_refuses_what_does_not_fit():
         score(truth, Volume(np.full_like(truth.values, 7), 50.0))
     none = Volume(np.zeros((2, 2, 2), np.uint8), 50.0)
     assert np.isnan(score(none, none).dice_silicon)
+
+
+def test_the_acceptance_number_is_that_of_iso_17043():
+    # Porosity 0.604 is printed to 0.001: U_p = 2 * 0.0005 / sqrt(3); four blocks of spread 0.01: U_r = 0.01.
+    row = compare(None, numbers(porosity_particles=(0.61, 0.01, 4, "")))["porosity_particles"]
+    assert row.published_value == pytest.approx(0.604)
+    assert row.published_uncertainty == pytest.approx(0.001 / 3**0.5)
+    assert row.recovered_uncertainty == pytest.approx(0.01)
+    assert row.e_n == pytest.approx(0.006 / (0.01**2 + 0.001**2 / 3) ** 0.5)
+    assert row.uncertainty_from == "last printed digit"
+
+
+def test_a_spread_without_its_n_says_that_it_is_weak():
+    found = compare(None, numbers(thickness_silicon_um=(2.4, 0.5, 9000, "um")))["thickness_silicon_um"]
+    assert found.e_n == pytest.approx(0.8)
+    assert "weak" in found.uncertainty_from
+
+
+def test_a_stated_n_makes_the_standard_error(monkeypatch):
+    """The same height that the printed spread lets pass fails against the error of a mean over 100 columns."""
+    paper = agreement.zhao2018()
+    record = replace(paper["pristine_thickness"], n=100)
+    stated = replace(paper, records={**paper.records, "pristine_thickness": record})
+    monkeypatch.setattr(agreement, "zhao2018", lambda: stated)
+    row = compare(None, numbers(thickness_silicon_um=(2.4, 0.5, 9000, "um")))["thickness_silicon_um"]
+    # 0.5 / sqrt(100), and 2.0 rounded to +- 0.05.
+    assert row.published_uncertainty == pytest.approx(2 * (0.05**2 + 0.05**2 / 3) ** 0.5)
+    assert (row.verdict, row.uncertainty_from) == ("above", "standard error, n = 100")
+
+
+def test_bounds_and_what_was_not_measured_have_no_acceptance_number():
+    bound = compare(None, numbers(ligament_size_nm=(290.0, 90.0, 8, "nm")))["ligament_size_nm"]
+    assert bound.published_value == 300.0
+    assert np.isnan(bound.e_n)
+    nothing = compare(None, numbers(pore_size_nm=(float("nan"), float("nan"), 0, "nm", "why")))["pore_size_nm"]
+    assert np.isnan(nothing.e_n)
+    assert nothing.verdict == "not measured"
+
+
+@pytest.mark.parametrize(
+    ("state", "name", "measured", "published", "verdict"),
+    [
+        ("1000/2nd-lithiation", "thickness_silicon_um", 4.3, 4.0, "agrees"),
+        # 100 % to one digit of 2.0 um: U_p = 2 * 1 um / sqrt(3).
+        ("1000/2nd-lithiation", "thickness_silicon_um", 5.3, 4.0, "above"),
+        ("1000/2nd-lithiation", "normalised_attenuation_plateau", 0.08, 0.07, "above"),
+        ("1000/500", "thickness_silicon_um", 16.5, 16.0, "agrees"),
+        ("1000/500", "thickness_silicon_um", 9.0, 16.0, "below"),
+        ("2000/1st-lithiation", "thickness_solids_um", 5.9, 6.0, "below"),
+    ],
+)
+def test_cycled_states_have_their_own_published_values(state, name, measured, published, verdict):
+    row = compare(None, numbers(**{name: (measured, 0.5, 9000, "um")}), state=state)[name]
+    assert row.published_value == pytest.approx(published)
+    assert row.verdict == verdict
+    assert np.isnan(row.e_n) == (row.relation == "gt")
+
+
+def test_states_of_which_the_paper_prints_nothing_are_held_against_nothing():
+    found = numbers(thickness_silicon_um=(2.0, 0.5, 9000, "um"))
+    assert compare(None, found, state="2000/460")["thickness_silicon_um"].verdict == "no published value"
+
+
+def test_every_state_with_published_values_is_one_of_the_papers():
+    assert set(agreement.COUNTERPARTS) <= set(CONDITIONS)

@@ -20,7 +20,8 @@ def _page(folder, name):
 
 def test_text_never_becomes_markup(tmp_path):
     page = _page(tmp_path, "a.html")
-    assert "<script>" not in page
+    assert "<script>alert" not in page
+    assert page.count("<script") == 1  # the page's own
     assert "<img src=x>" not in page
     assert "<b>" not in page
     assert "&lt;script&gt;" in page

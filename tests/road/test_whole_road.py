@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import h5py
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from npsi_twin.errors import DataError, IncompleteError, OutOfRangeWarning, ResourceError
 from npsi_twin.execution import file_sha256
+from npsi_twin.report.turntable import FRAMES
 from npsi_twin.specification import load_specification, preset_specification
 from npsi_twin.stages import make_electrode, truth_grid
 from npsi_twin.twin import STAGES, build_run, reconstruct_file, run_stage, run_twin
@@ -115,9 +117,10 @@ def test_the_table_is_complete(run):
 
 def test_the_page_needs_no_network(run):
     page = (run / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 5
+    # Five figures, and the turntables of truth and recovered.
+    assert page.count("data:image/png;base64,") == 5 + 2 * FRAMES
     assert "://" not in page  # base64 has no colon, and "http" by chance
-    assert "<script" not in page
+    assert page.count("<script") == 2  # the volumes of the slice viewer, and the page's own
 
 
 def test_two_workers_write_the_same_bytes(run, tiny, tmp_path):
@@ -169,6 +172,19 @@ def test_a_users_own_segmentation_is_measured_and_named(tiny, run, tmp_path):
     page = (folder / "report.html").read_text()
     assert file_sha256(folder / "segmentation.h5") + " (not written by this run)" in page
     assert (folder / "measurements.csv").read_bytes() != (run / "measurements.csv").read_bytes()
+
+
+def test_a_run_without_truth_has_its_page(run, tmp_path):
+    folder = tmp_path / "blind"
+    shutil.copytree(run, folder)
+    for name in ("truth.h5", "scan_truth.h5"):
+        (folder / name).unlink()
+    for name in STAGES[4:]:
+        run_stage(folder, name)
+    page = (folder / "report.html").read_text()
+    assert "<h2>Slices: reconstruction, segmentation</h2>" in page
+    assert "no truth is known" in page
+    assert page.count("data:image/png;base64,") == 4 + FRAMES
 
 
 def test_overwriting_leaves_nothing_of_the_old_run(tiny, tmp_path):

@@ -8,22 +8,33 @@ segmentation):
 
     bias = recovered - truth
 
-Against the paper, a printed value agrees when
+Against the paper, a printed value agrees when the acceptance number of ISO/IEC 17043,
 
-    |recovered - published| <= half-width + 2 spread / sqrt(n)   (ratios),   <= half-width   (maps)
+    E_n = (recovered - published) / sqrt(U_r^2 + U_p^2),     |E_n| <= 1,
 
-with half-width the printed standard deviation, or half of the last digit that the paper prints; a bound is kept or
-broken by the recovered value itself. n = blocks of slices; the columns of a map are correlated, so that spread /
-sqrt(n) would claim too much.
+allows it, with U the expanded uncertainties (k = 2). Recovered: U_r = 2 spread / sqrt(n) for ratios, n = blocks of
+slices; the columns of a map are correlated, so that spread / sqrt(n) would claim too much, and U_r = 0 makes the test
+the stricter. Published, as far as the paper tells:
 
-Holds for the pristine electrode, for which the paper prints values; for any other state ask for ``state=None``.
+    U_p = 2 sqrt((spread / sqrt(n))^2 + a^2 / 3)    standard error, and a value rounded to +- a
+    U_p = 2 a / sqrt(3)                             where no spread is printed
+    U_p = spread                                    where a spread is printed and no n
+
+The last is no uncertainty of a mean but the printed half-width itself, a weak test; the row says so. A bound is kept
+or broken by the recovered value itself and has no E_n.
+
+Holds for the states of which the paper prints a value or a bound (`COUNTERPARTS`); of any other it says nothing, and
+neither do the rows. Thicknesses that it prints against the pristine electrode are against its own 2.0 um.
 
 References
 ----------
 C. Zhao et al., Nano Energy 52 (2018) 381-390, sections 2.1, 3.2 and 3.3.1.
+ISO/IEC 17043:2023, annex B, and ISO 13528:2022, section 9 (E_n scores); JCGM 100:2008, section 4.3.7 (rounded values).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -40,14 +51,15 @@ Verdict = Literal["agrees", "above", "below", "not measured", "no published valu
 class _Counterpart(NamedTuple):
     """A record of the paper that speaks of a measured quantity.
 
-    ``scale`` turns the paper's unit into the measured one; ``half_width`` is half of the last digit printed, in the
-    paper's unit, where no standard deviation is printed.
+    ``scale`` turns the paper's unit into the measured one, ``offset`` (measured unit) comes on top; ``half_width`` is
+    half of the last digit printed, in the paper's unit.
     """
 
     record: str
     scale: float
     half_width: float
     is_map: bool
+    offset: float = 0.0
 
 
 _PRISTINE = {
@@ -58,6 +70,25 @@ _PRISTINE = {
     "ligament_size_nm": _Counterpart("npsi_single_crystal_size", 1.0, 0.0, False),
     "normalised_attenuation_plateau": _Counterpart("grey_pristine_plateau", 1.0, 0.05, True),
 }
+
+
+def _both_thicknesses(counterpart: _Counterpart) -> dict[str, _Counterpart]:
+    """Hold both thicknesses against one record: the paper does not say which solids its top is of."""
+    return dict.fromkeys(("thickness_silicon_um", "thickness_solids_um"), counterpart)
+
+
+#: What the paper prints of each of its states, by measured quantity; "% relative expansion" is of 2.0 um.
+COUNTERPARTS: Mapping[str, Mapping[str, _Counterpart]] = MappingProxyType(
+    {
+        "pristine": _PRISTINE,
+        "1000/2nd-lithiation": {
+            **_both_thicknesses(_Counterpart("thick_1000_2nd", 0.02, 50.0, True, offset=2.0)),
+            "normalised_attenuation_plateau": _Counterpart("grey_1000_2nd", 1.0, 0.005, True),
+        },
+        "1000/500": _both_thicknesses(_Counterpart("thick_1000_500", 2.0, 0.5, True)),
+        "2000/1st-lithiation": _both_thicknesses(_Counterpart("thick_2000_1st", 0.02, 50.0, True, offset=2.0)),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -76,8 +107,16 @@ class ComparisonRow:
         The paper's value in its own words and unit; empty where it prints none for this state.
     relation
         Relation of the true quantity to the published value; empty where there is none.
+    published_value, published_uncertainty
+        The paper's value in `unit` and its expanded uncertainty; NaN where there is none.
+    uncertainty_from
+        What that uncertainty is; empty where there is none.
+    recovered_uncertainty
+        Expanded uncertainty of the recovered value as the test takes it; NaN where there is no test.
+    e_n
+        Acceptance number; NaN where there is no test.
     verdict
-        How the recovered value stands to it.
+        How the recovered value stands to the published one: for a value, by E_n.
     note
         Definitions, and reasons for NaN.
     """
@@ -92,6 +131,11 @@ class ComparisonRow:
     n: int
     published: str
     relation: str
+    published_value: float
+    published_uncertainty: float
+    uncertainty_from: str
+    recovered_uncertainty: float
+    e_n: float
     verdict: Verdict
     note: str
 
@@ -127,7 +171,7 @@ def compare(
     recovered: Measurements,
     *,
     accuracy: SegmentationAccuracy | None = None,
-    state: Literal["pristine"] | None = "pristine",
+    state: str | None = "pristine",
 ) -> Comparison:
     """Hold recovered measurements against the truth and against the published ones.
 
@@ -140,7 +184,8 @@ def compare(
     accuracy
         What `score` found, where there is a truth.
     state
-        State of the electrode whose published values apply; None leaves them out.
+        Condition of the electrode whose published values apply, as `npsi_twin.cycling` names it; None, or one of which
+        the paper prints none, leaves them out.
 
     Returns
     -------
@@ -170,7 +215,7 @@ def compare(
             "only the difference of two "
             "equal measurements is a bias. Measure both again with the same MeasurementRecipe."
         )
-    counterparts = _PRISTINE if state == "pristine" else {}
+    counterparts = {} if state is None else COUNTERPARTS.get(state, {})
     rows = []
     for name, found in recovered.quantities.items():
         true = truth.quantities[name] if truth is not None else None
@@ -181,6 +226,11 @@ def compare(
 def _row(name: str, true: Measured | None, found: Measured, counterpart: _Counterpart | None) -> ComparisonRow:
     nan = float("nan")
     record = zhao2018()[counterpart.record] if counterpart is not None else None
+    test = _Test(nan, nan, "", nan, nan)
+    verdict: Verdict = "no published value"
+    if record is not None and counterpart is not None:
+        test = _test(found, record, counterpart)
+        verdict = _verdict(found.value, test, record)
     return ComparisonRow(
         quantity=name,
         unit=found.unit,
@@ -192,22 +242,51 @@ def _row(name: str, true: Measured | None, found: Measured, counterpart: _Counte
         n=found.n,
         published=record.text() if record is not None else "",
         relation=record.relation if record is not None else "",
-        verdict=_verdict(found, record, counterpart),
+        **test._asdict(),
+        verdict=verdict,
         note=found.note,
     )
 
 
-def _verdict(found: Measured, record: Published | None, counterpart: _Counterpart | None) -> Verdict:
-    if record is None or counterpart is None:
-        return "no published value"
+class _Test(NamedTuple):
+    """A published value in the measured unit, and the acceptance number of what was recovered."""
+
+    published_value: float
+    published_uncertainty: float
+    uncertainty_from: str
+    recovered_uncertainty: float
+    e_n: float
+
+
+def _test(found: Measured, record: Published, counterpart: _Counterpart) -> _Test:
+    nan = float("nan")
+    value = record.number() * counterpart.scale + counterpart.offset
+    if record.relation != "eq":
+        return _Test(value, nan, "", nan, nan)
+    published, origin = _published_uncertainty(record, counterpart)
+    known = not counterpart.is_map and np.isfinite(found.spread)
+    recovered = 2 * found.spread / found.n**0.5 if known else 0.0
     if not np.isfinite(found.value):
+        return _Test(value, published, origin, nan, nan)
+    return _Test(value, published, origin, recovered, (found.value - value) / float(np.hypot(recovered, published)))
+
+
+def _published_uncertainty(record: Published, counterpart: _Counterpart) -> tuple[float, str]:
+    """Return the expanded uncertainty of a printed value in the measured unit, and what it is."""
+    rounding = counterpart.half_width / 3**0.5
+    if record.spread is None:
+        return 2 * rounding * counterpart.scale, "last printed digit"
+    if record.n is None:
+        return record.spread * counterpart.scale, "printed spread, n not stated: weak"
+    standard_error = record.spread / record.n**0.5
+    return 2 * float(np.hypot(standard_error, rounding)) * counterpart.scale, f"standard error, n = {record.n}"
+
+
+def _verdict(recovered: float, test: _Test, record: Published) -> Verdict:
+    if not np.isfinite(recovered):
         return "not measured"
-    value = record.number() * counterpart.scale
-    width = (counterpart.half_width if record.spread is None else record.spread) * counterpart.scale
-    if not counterpart.is_map and record.relation == "eq" and np.isfinite(found.spread):
-        width += 2 * found.spread / found.n**0.5
-    if found.value > value + width:
-        return "above"
-    if found.value < value - width and record.relation != "upto":
-        return "below"
-    return "agrees"
+    if record.relation == "upto":
+        return "above" if recovered > test.published_value else "agrees"
+    if record.relation == "gt":
+        return "agrees" if recovered > test.published_value else "below"
+    return "agrees" if abs(test.e_n) <= 1 else "above" if test.e_n > 0 else "below"

@@ -55,6 +55,8 @@ class Published:
         ``mode`` (mAh/g), ``cycle``, ``soc`` where it holds for one state only.
     note
         The paper's words, and what was taken from them.
+    n
+        Over how many independent values `spread` was taken; None where the paper does not say.
     """
 
     id: str
@@ -68,6 +70,7 @@ class Published:
     how_read: HowRead
     condition: Mapping[str, Any] = field(default_factory=lambda: _EMPTY)
     note: str = ""
+    n: int | None = None
 
     def number(self) -> float:
         """Return the value as a number, or say that it is none.
@@ -198,6 +201,7 @@ def _record(table: dict[str, Any]) -> Published:
         how_read=table["how_read"],
         condition=MappingProxyType(table.get("condition", {})),
         note=table.get("note", ""),
+        n=table.get("n"),
     )
 
 

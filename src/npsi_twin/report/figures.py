@@ -29,9 +29,11 @@ PHASE_COLOURS = {
     Phase.UNRESOLVED_SILICON: "#f7d98b",
 }
 _PHASES = ListedColormap([PHASE_COLOURS[phase] for phase in Phase])
-_ERRORS = ListedColormap(["#10141c", "#f0b429", "#d64550", "#3f8efc"])
+#: No silicon, silicon found, called silicon though it is none, silicon missed.
+ERROR_COLOURS = ("#10141c", "#f0b429", "#d64550", "#3f8efc")
+_ERRORS = ListedColormap(ERROR_COLOURS)
 #: Grey range for silicon in 1/um: the foil is three times brighter and saturates on purpose.
-_SILICON_RANGE_PER_UM = (-0.002, 0.020)
+SILICON_RANGE_PER_UM = (-0.002, 0.020)
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,10 @@ def draw_slices(
     """Draw one slice as it is, as it was reconstructed, as it was segmented, and where the segmentation is wrong."""
     figure = Figure(figsize=(11, 7.4), layout="constrained")
     axes = figure.subplots(2, 3)
-    low, high = _SILICON_RANGE_PER_UM
+    low, high = SILICON_RANGE_PER_UM
     note = f"grey {low:g} to {high:g} /µm"
-    _grey(axes[0, 0], truth_per_um, f"Truth: attenuation ({note})", pixel_nm, _SILICON_RANGE_PER_UM)
-    _grey(axes[0, 1], recovered_per_um, "Reconstruction (same grey)", pixel_nm, _SILICON_RANGE_PER_UM)
+    _grey(axes[0, 0], truth_per_um, f"Truth: attenuation ({note})", pixel_nm, SILICON_RANGE_PER_UM)
+    _grey(axes[0, 1], recovered_per_um, "Reconstruction (same grey)", pixel_nm, SILICON_RANGE_PER_UM)
     copper = float(np.percentile(truth_per_um, 99.5))
     _grey(axes[0, 2], recovered_per_um, f"Reconstruction (grey 0 to {copper:.3f} /µm)", pixel_nm, (0.0, copper))
     for axis, labels, title in (
@@ -113,7 +115,10 @@ def draw_slices(
     _scale_bar(axes[1, 2], pixel_nm, truth.shape[1], truth.shape[0])
     present = [phase for phase in Phase if np.any(truth_labels == phase) or np.any(recovered_labels == phase)]
     patches = [Patch(color=PHASE_COLOURS[phase], label=phase.name.lower().replace("_", " ")) for phase in present]
-    patches += [Patch(color="#d64550", label="called silicon, is not"), Patch(color="#3f8efc", label="silicon, missed")]
+    patches += [
+        Patch(color=ERROR_COLOURS[2], label="called silicon, is not"),
+        Patch(color=ERROR_COLOURS[3], label="silicon, missed"),
+    ]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False, fontsize=8)
     _save(figure, path)
 
@@ -189,8 +194,8 @@ def draw_sections(
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.subplots(1, 2)
     title = f"{height_nm:.0f} nm above the foil"
-    _grey(axes[0], truth_per_um, f"Truth, {title}", pixel_nm, _SILICON_RANGE_PER_UM)
-    _grey(axes[1], recovered_per_um, f"Reconstruction, {title}", pixel_nm, _SILICON_RANGE_PER_UM)
+    _grey(axes[0], truth_per_um, f"Truth, {title}", pixel_nm, SILICON_RANGE_PER_UM)
+    _grey(axes[1], recovered_per_um, f"Reconstruction, {title}", pixel_nm, SILICON_RANGE_PER_UM)
     _save(figure, path)
 
 

@@ -26,7 +26,10 @@ from npsi_twin.report.figures import (
     draw_slices,
     draw_thickness,
 )
-from npsi_twin.report.page import Picture, Table, write_page
+from npsi_twin.report.page import Picture, Section, write_page
+from npsi_twin.report.run_tables import comparison_tables, number
+from npsi_twin.report.slice_viewer import slice_viewer
+from npsi_twin.report.turntable import turntable
 from npsi_twin.specification import Specification
 from npsi_twin.storage.formats import open_scan
 from npsi_twin.storage.scanfile import ScanFile
@@ -34,21 +37,6 @@ from npsi_twin.volumes import Phase
 
 #: Height of the paper's section parallel to the foil, nm (Zhao 2018, Fig. 4 caption).
 SECTION_HEIGHT_NM = 972.0
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{value:.{digits}g}"
-
-
-def _with_spread(value: float | None, spread: float | None) -> str:
-    return _number(value) if spread is None else f"{_number(value)} ± {_number(spread, 2)}"
-
-
-def _name(quantity: str) -> str:
-    """Return a quantity's name without its unit, which has a column of its own."""
-    for unit in ("_per_um", "_um", "_nm"):
-        quantity = quantity.removesuffix(unit)
-    return quantity.replace("_", " ")
 
 
 def _figures(folder: Path) -> Path:
@@ -125,12 +113,17 @@ def write_run_page(
         What ``run.json`` holds: seed, versions, hashes, what each stage found.
     """
     scan_file = open_scan(folder / "scan.h5")
-    slices, section = _slice_pictures(folder, scan_file.beam.pixel_nm)
-    sections: list[Picture | Table] = [
-        slices,
-        *_tables(comparison),
-        *_measurement_pictures(folder, measured, scan_file.beam.pixel_nm),
-        section,
+    pixel_nm = scan_file.beam.pixel_nm
+    has_truth = (folder / "truth.h5").is_file()
+    slices, *section = _slice_pictures(folder, pixel_nm) if has_truth else [_rows_picture(folder, pixel_nm)]
+    around = turntable(folder, measured, voxel_nm=pixel_nm)
+    sections: list[Section] = [
+        slice_viewer(folder, name="attenuation_per_um", unit="1/um", voxel_nm=pixel_nm, still=slices),
+        *([around] if around is not None else []),
+        *comparison_tables(comparison),
+        *_budget(folder),
+        *_measurement_pictures(folder, measured, pixel_nm, pristine=specification.ageing.condition == "pristine"),
+        *section,
         _scan_picture(folder, scan_file),
     ]
     with written_whole(folder / "report.html") as path:
@@ -141,6 +134,27 @@ def write_run_page(
             sections=sections,
             provenance=_provenance(specification, state),
         )
+
+
+def _budget(folder: Path) -> list[Picture]:
+    """Return the waterfall of the error budget where one was drawn."""
+    path = folder / "figures" / "budget.png"
+    if not path.is_file():
+        return []
+    caption = "What each step of the chain adds to the error of a metric; the numbers are in budget.json."
+    return [Picture(path, "Error budget", caption)]
+
+
+def _rows_picture(
+    folder: Path, pixel_nm: float | None, name: str = "attenuation_per_um", unit: str = "1/um"
+) -> Picture:
+    """Draw three rows of a reconstruction, of which no truth is known."""
+    path, figure = folder / "reconstruction.h5", _figures(folder) / "reconstruction.png"
+    rows = sorted({0, _rows(path, name) // 2, _rows(path, name) - 1})
+    draw_reconstruction(
+        figure, slices=[_part(path, name, row) for row in rows], rows=rows, pixel_nm=pixel_nm, unit=unit
+    )
+    return Picture(figure, "Reconstruction", "First, middle and last row.")
 
 
 def _slice_pictures(folder: Path, pixel_nm: float) -> tuple[Picture, Picture]:
@@ -181,14 +195,17 @@ def _slice_pictures(folder: Path, pixel_nm: float) -> tuple[Picture, Picture]:
     )
 
 
-def _measurement_pictures(folder: Path, measured: Mapping[str, Measurements], pixel_nm: float) -> list[Picture]:
+def _measurement_pictures(
+    folder: Path, measured: Mapping[str, Measurements], pixel_nm: float, *, pristine: bool
+) -> list[Picture]:
+    """Draw heights and profile, for the pristine electrode with what the paper prints of them."""
     figures = _figures(folder)
     thickness, plateau = zhao2018()["pristine_thickness"], zhao2018()["grey_pristine_plateau"]
     draw_thickness(
         figures / "thickness.png",
         maps_um={name: values.thickness_map_nm / 1000 for name, values in measured.items()},
         pixel_nm=pixel_nm,
-        published_um=(thickness.number(), thickness.spread or 0.0),
+        published_um=(thickness.number(), thickness.spread or 0.0) if pristine else None,
     )
     curves = [
         Curve(name, values.profile_distance_nm / 1000, values.profile_normalised) for name, values in measured.items()
@@ -196,7 +213,7 @@ def _measurement_pictures(folder: Path, measured: Mapping[str, Measurements], pi
     draw_profile(
         figures / "profile.png",
         curves=curves,
-        published=(f"published pristine plateau {plateau.number():g}", plateau.number()),
+        published=(f"published pristine plateau {plateau.number():g}", plateau.number()) if pristine else None,
     )
     return [
         Picture(
@@ -230,17 +247,9 @@ def write_reconstruction_page(
         The rotation axis with the search for it, which is drawn where it is known.
     """
     found = state["stages"]["reconstruct"]
-    figures = _figures(folder)
-    path = folder / "reconstruction.h5"
+    pixel_nm = scan_file.beam.pixel_nm if scan_file.pixel_known else None
     name = "attenuation_per_um" if scan_file.pixel_known else "attenuation_per_pixel"
-    rows = sorted({0, _rows(path, name) // 2, _rows(path, name) - 1})
-    draw_reconstruction(
-        figures / "reconstruction.png",
-        slices=[_part(path, name, row) for row in rows],
-        rows=rows,
-        pixel_nm=scan_file.beam.pixel_nm if scan_file.pixel_known else None,
-        unit=found["unit"],
-    )
+    still = _rows_picture(folder, pixel_nm, name, found["unit"])
     counts = found["counts"]
     summary = [
         f"{scan_file.beam.views} views of {scan_file.rows} rows and {scan_file.beam.columns} columns, reconstructed "
@@ -254,19 +263,19 @@ def write_reconstruction_page(
     ]
     if not scan_file.pixel_known:
         summary.append("The file states no pixel size, so attenuation is per pixel; give --pixel-nm for 1/um.")
-    pictures = [
-        Picture(figures / "reconstruction.png", "Reconstruction", "First, middle and last row."),
+    sections: list[Section] = [
+        slice_viewer(folder, name=name, unit=found["unit"], voxel_nm=pixel_nm, still=still),
         _scan_picture(folder, scan_file),
     ]
     if axis is not None and axis.search is not None:
-        pictures.append(_axis_picture(figures, axis, axis.search))
+        sections.append(_axis_picture(_figures(folder), axis, axis.search))
     provenance = {"scan": scan_file.path.name, **scan_file.notes, **_origin(state)}
     with written_whole(folder / "report.html") as page:
         write_page(
             page,
             title=f"Reconstruction of {scan_file.path.name}",
             summary=summary,
-            sections=pictures,
+            sections=sections,
             provenance=provenance,
         )
 
@@ -318,9 +327,19 @@ def _provenance(specification: Specification, state: Mapping[str, Any]) -> dict[
 def _summary(specification: Specification, comparison: Mapping[str, Any]) -> list[str]:
     microscope = specification.microscope
     detector, silicon = microscope.detector, specification.electrode.silicon
+    accuracy = comparison["segmentation_accuracy"]
+    if accuracy is None:
+        return [
+            "A scan of which no truth is known. The table holds what was measured on the recovered volume and what "
+            "Zhao et al. (Nano Energy 52, 2018, 381) published."
+        ]
+    ageing = specification.ageing
+    kind, aged = "pristine ", ""
+    if ageing.condition != "pristine":
+        kind, aged = "", f", aged to '{ageing.condition}' by {ageing.how()}"
     made = (
-        f"A synthetic pristine electrode of nanoporous silicon ({100 * silicon.porosity_fraction:.1f} % pores of "
-        f"{silicon.mean_pore_nm:.0f} nm) with carbon-binder on a copper foil, cut to a "
+        f"A synthetic {kind}electrode of nanoporous silicon ({100 * silicon.porosity_fraction:.1f} % pores of "
+        f"{silicon.mean_pore_nm:.0f} nm) with carbon-binder on a copper foil{aged}, cut to a "
         f"{specification.electrode.specimen.shape} of {specification.electrode.specimen.width_um:g} µm; scanned in a "
         f"simulated transmission X-ray microscope at {microscope.energy_kev:g} keV ({microscope.stage.views} views, "
         f"{detector.rows} x {detector.columns} pixels of {detector.pixel_nm:g} nm, {detector.flat_electrons:g} "
@@ -334,68 +353,9 @@ def _summary(specification: Specification, comparison: Mapping[str, Any]) -> lis
             "fuller the needle fills the field; normalised values here carry that bias (validation/05_reconstruction "
             "measures it; the algorithm 'fbp' does not have it)."
         )
-    accuracy = comparison["segmentation_accuracy"]
-    if accuracy is None:
-        return told
     found = (
         f"Inside the layer the segmentation agrees with the true silicon to a Dice coefficient of "
-        f"{_number(accuracy['dice_silicon_layer'], 3)}. The table holds what one and the same measurement reads on the "
+        f"{number(accuracy['dice_silicon_layer'], 3)}. The table holds what one and the same measurement reads on the "
         "truth and on the recovered volume, and what Zhao et al. (Nano Energy 52, 2018, 381) published."
     )
     return [*told, found]
-
-
-def _tables(comparison: Mapping[str, Any]) -> list[Table]:
-    rows = [
-        (
-            _name(row["quantity"]),
-            row["unit"].replace("um", "µm"),
-            _with_spread(row["truth"], row["truth_spread"]),
-            _with_spread(row["recovered"], row["recovered_spread"]),
-            _number(row["bias"], 3),
-            str(row["n"]),
-            row["published"].replace("+-", "±").replace(" um", " µm"),
-            row["verdict"] if row["published"] else "",
-            row["note"],
-        )
-        for row in comparison["rows"]
-    ]
-    header = (
-        "quantity",
-        "unit",
-        "truth",
-        "recovered",
-        "bias",
-        "n",
-        "published",
-        "recovered against published",
-        "definition",
-    )
-    tables = [
-        Table(
-            "Truth, recovered, published",
-            "± is the standard deviation over columns (heights) or over blocks of slices (ratios), n how many. "
-            "– means that it could not be measured; the last column says why. A recovered value agrees with a "
-            "published one within the printed spread or half of the last printed digit, a weak test of a wide spread.",
-            header,
-            rows,
-        )
-    ]
-    accuracy = comparison["segmentation_accuracy"]
-    if accuracy is not None:
-        counts = np.array(accuracy["confusion_layer_true_by_recovered"])
-        names = [name.replace("_", " ") for name in accuracy["phases"]]
-        true, found = counts.sum(axis=1) > 0, counts.sum(axis=0) > 0
-        tables.append(
-            Table(
-                "Segmentation inside the layer",
-                "Voxels of each true phase (rows) by what they were called (columns).",
-                ("true phase", *(name for name, there in zip(names, found, strict=True) if there)),
-                [
-                    (name, *(f"{count}" for count in line[found]))
-                    for name, line, there in zip(names, counts, true, strict=True)
-                    if there
-                ],
-            )
-        )
-    return tables

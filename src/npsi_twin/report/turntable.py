@@ -1,0 +1,130 @@
+"""The bodies of a run from all around: frames that the page turns through.
+
+Labels and attenuation of a run folder -> `Turntable`. Volumes are thinned as for the slice viewer, so that one frame
+takes a fraction of a second, and then seen by `npsi_twin.report.rendering`: surfaces where the smoothed share of a
+body crosses one half, coloured by attenuation with the foil 1 and air 0. Light comes from the camera's left in every
+frame.
+"""
+
+import base64
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from npsi_twin.errors import DataError
+from npsi_twin.morphology.measure import Measurements
+from npsi_twin.report.page import Turntable
+from npsi_twin.report.rendering import Bodies, RenderingRecipe, render
+from npsi_twin.report.sheet import painted
+from npsi_twin.report.slice_viewer import Thinned, smallest_factor
+from npsi_twin.volumes import Phase
+
+#: Frames of a whole turn; voxels that are drawn at most; larger edge of a frame, pixels.
+FRAMES, _LARGEST, _EDGE = 15, 1_000_000, 240
+#: Near enough to shade the pores; a further reach costs more time than it shows.
+_SKY_REACH_NM = 400.0
+
+
+def turntable(folder: Path, measured: Mapping[str, Measurements], *, voxel_nm: float) -> Turntable | None:
+    """Draw truth, where there is one, and segmentation of a run from all around.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    measured
+        ``recovered``, and ``truth`` where there is one: the attenuation of foil and air.
+    voxel_nm
+        Edge of a voxel, nm.
+
+    Returns
+    -------
+    Turntable or None
+        None where neither volume has both a foil and air, without which colours mean nothing, or where it has fewer
+        slices than one thinned voxel.
+    """
+    sources = {
+        "truth": (folder / "truth.h5", folder / "truth.h5"),
+        "recovered": (folder / "segmentation.h5", folder / "reconstruction.h5"),
+    }
+    turns = {}
+    for name in ("truth", "recovered"):
+        seen = _bodies(*sources[name], measured[name], voxel_nm) if name in measured else None
+        if seen is not None:
+            turns[name.capitalize()] = _turned(seen)
+    if not turns:
+        return None
+    # All frames are cut alike, so that the bodies stand still while the camera goes round.
+    there = np.max([sheets[..., 3].max(axis=0) for sheets in turns.values()], axis=0) > 0
+    v, u = (np.flatnonzero(there.any(axis=axis)) for axis in (1, 0))
+    cut = np.s_[v[0] : v[-1] + 1, u[0] : u[-1] + 1] if v.size else np.s_[:, :]
+    frames = {name: [_as_uri(sheet[cut]) for sheet in sheets] for name, sheets in turns.items()}
+    return Turntable(
+        "In three dimensions",
+        "Silicon coloured by attenuation (blue little, red much) on the grey foil; drag a picture or move the slider. "
+        "Carbon-binder is not drawn.",
+        _angles(),
+        frames,
+    )
+
+
+def _angles() -> list[int]:
+    return [360 * k // FRAMES for k in range(FRAMES)]
+
+
+def _bodies(labels_path: Path, attenuation_path: Path, measured: Measurements, voxel_nm: float) -> Bodies | None:
+    foil, air = (measured[f"{level}_attenuation_per_um"].value for level in ("foil", "air"))
+    if not (np.isfinite(foil) and np.isfinite(air) and foil > air):
+        return None
+    attenuation = Thinned.of(attenuation_path, "attenuation_per_um", 1)
+    factor = smallest_factor(attenuation.shape, _LARGEST)
+    labels = Thinned.of(labels_path, "phase", factor)
+    if len(set(labels.steps)) > 1:
+        return None
+    silicon = labels.shares(Phase.SILICON, Phase.UNRESOLVED_SILICON)
+    normalised = (Thinned.of(attenuation_path, "attenuation_per_um", factor).means() - air) / (foil - air)
+    if normalised.shape != silicon.shape:
+        raise DataError(
+            f"{labels_path}: the labels are thinned to {silicon.shape}, the attenuation to {normalised.shape}; both "
+            "must lie on the same voxels. Run the stages of one run again."
+        )
+    return Bodies(
+        silicon,
+        labels.shares(Phase.CURRENT_COLLECTOR),
+        np.zeros_like(silicon),
+        np.asarray(normalised, np.float32),
+        voxel_nm * factor,
+    )
+
+
+def _turned(seen: Bodies) -> NDArray[np.float64]:
+    """Return RGBA frames on sheets of one size, (frames, rows, columns, 4)."""
+    nz, ny, nx = seen.silicon.shape
+    recipe = RenderingRecipe(
+        pixel_nm=seen.voxel_nm * max(math.hypot(nz, nx), ny) / _EDGE,
+        samples_per_edge=1,
+        smoothing_nm=max(60.0, 0.8 * seen.voxel_nm),
+        sky_reach_nm=_SKY_REACH_NM,
+    )
+    pictures = [painted(render(seen, recipe.model_copy(update={"azimuth_deg": float(a)}))) for a in _angles()]
+    rows, columns = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+    sheets = np.zeros((len(pictures), rows, columns, 4))
+    for sheet, picture in zip(sheets, pictures, strict=True):
+        # Every picture's middle is the volume's, and its edges are even.
+        top, left = (rows - picture.shape[0]) // 2, (columns - picture.shape[1]) // 2
+        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return sheets
+
+
+def _as_uri(rgba: NDArray[np.float64]) -> str:
+    """Return a picture on white in 64 colours: a quarter of the bytes, and no difference that one sees."""
+    opacity = rgba[..., 3:]
+    rgb = np.rint(255 * (rgba[..., :3] * opacity + 1 - opacity)).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(rgb).quantize(64, dither=Image.Dither.NONE).save(stream, format="png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
