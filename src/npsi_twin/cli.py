@@ -423,6 +423,69 @@ def budget(
     _print(result, as_json, lambda tree: "\n".join([*tree["summary"], f"Wrote {out / 'budget.csv'} and four more"]))
 
 
+@app.command()
+def phantoms(
+    spec: Annotated[
+        Path | None, typer.Argument(metavar="[SPEC]", help="TOML specification of what does not vary.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the set.")] = Path("runs/phantoms"),
+    count: Annotated[int, typer.Option(min=1, help="Cases.")] = 16,
+    vary: Annotated[
+        Path | None, typer.Option(metavar="RANGES.toml", help="What varies; shipped ranges when left out.")
+    ] = None,
+    to: Annotated[
+        Literal["nnunet", "hdf5", "ome-zarr", "tiff", "npz"], typer.Option(help="Layout of image and labels.")
+    ] = "nnunet",
+    scans: Annotated[int, typer.Option(min=1, help="Scans of every specimen, by a microscope each.")] = 1,
+    projections: Annotated[bool, typer.Option("--projections", help="Keep the scan of every case.")] = False,
+    licence: Annotated[Literal["CC-BY-4.0", "CC0-1.0"], typer.Option(help="Licence of the set.")] = "CC-BY-4.0",
+    split: Annotated[
+        str, typer.Option(help="Shares of specimens: train,validation; the rest is the test.")
+    ] = "0.7,0.15",
+    attempts: Annotated[int, typer.Option(min=1, help="Draws of a specimen before the set is given up.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Root of every random number.")] = 42,
+    workers: Workers = 1,
+    resume: Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Make labelled volumes to train on: electrodes, states and microscopes at random, scanned and reconstructed.
+
+    RANGES.toml names fields: electrode.silicon.porosity_fraction = {low = 0.5, high = 0.7}, microscope.stage.views =
+    {low = 181, high = 721, scale = "log"}, or choices; a set keeps those it was made with in ranges.toml. SPEC is what
+    does not vary (128 voxels along every edge when left out). A set can be resumed, and grows with a larger --count.
+
+    Example: npsi-twin phantoms --count 16 --vary ranges.toml --to nnunet --out runs/phantoms
+    """
+    from npsi_twin.phantoms.data_set import make_phantoms
+    from npsi_twin.phantoms.draws import PhantomRecipe
+    from npsi_twin.phantoms.ranges import load_ranges
+    from npsi_twin.seeds import Seeds
+    from npsi_twin.specification import load_specification, parse_values
+
+    try:
+        train, validation = (float(share) for share in split.split(","))
+    except ValueError:
+        raise ParameterError(f"--split: got {split!r}; give two shares, for example 0.7,0.15.") from None
+    given = {
+        "count": count, "scans_per_specimen": scans, "attempts": attempts, "layout": to, "licence": licence,
+        "train_fraction": train, "validation_fraction": validation, "keep_projections": projections,
+    }  # fmt: skip
+    recipe = parse_values(PhantomRecipe(), given, "phantoms")
+    base = None if spec is None else load_specification(spec)
+    with _progress() as progress:
+        result = make_phantoms(
+            out,
+            recipe,
+            load_ranges(vary),
+            base,
+            seeds=Seeds(seed),
+            workers=workers,
+            resume=resume,
+            progress=progress,
+        )
+    _print(result, as_json, lambda _: f"Made {result['cases']} cases. Read {out / 'README.md'}")
+
+
 def _only_for_files(folder: Path, **options: object) -> None:
     """Refuse options that a run folder's own specification answers already."""
     given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value not in (None, False)]
