@@ -111,8 +111,8 @@ def test_a_cell_lives_as_long_whenever_it_is_opened(pristine):
         age(pristine, paper, condition(f"2000/{n}").ending("lithiated"), seeds=SEEDS).history.life_cycles
         for n in (1, 100, 460)
     ]
-    # Silicon that is charged more swells more, so that other neighbours may touch: one contact in thirty here.
-    assert max(lives) / min(lives) < 1.1
+    # Silicon that is charged more swells more, so that other neighbours may touch: a few contacts of thirty here.
+    assert max(lives) / min(lives) < 1.2
     assert lives[0] == pytest.approx(435, rel=0.25)
 
 

@@ -375,7 +375,7 @@ def test_gaps_and_lost_columns_are_open(peeled):
 #: One other value for every parameter of every mechanism, and the scene on which it can be seen.
 OTHER = {
     "lithiation": {"depth_gradient": 0.5, "particle_spread": 0.3, "residual_lithium_per_silicon": 0.3},
-    "swelling": {"accommodation": 0.3, "irreversibility": 0.9, "clearance_nm": 40.0},
+    "swelling": {"densest_packing": 0.6, "accommodation": 0.3, "irreversibility": 0.9, "clearance_nm": 40.0},
     "agglomeration": {
         "contact_fraction": 0.6, "weld_cycles": 200.0, "largest_members": 3, "closing": 0.2, "arching": 1.0,
         "collapse_cycles": 200.0, "macropore_um": 2.0, "clearance_nm": 40.0,

@@ -62,7 +62,7 @@ class Agglomeration(Recipe):
         le=1,
     )
     arching: float = parameter(
-        4.7, "rise of the layer's height over the probability of contact in the first lithiation",
+        5.3, "rise of the layer's height over the probability of contact in the first lithiation",
         source="assumed: no published value", ge=0, le=20,
     )  # fmt: skip
     collapse_cycles: float = parameter(

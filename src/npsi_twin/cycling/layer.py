@@ -267,7 +267,8 @@ def _lifts(electrode: Electrode, stretch: float, envelope_nm3: Floats) -> Floats
     free = np.maximum(height - tall, _LEAST_FREE * height)
     free_now = np.maximum(stretch * height - grown * tall, _LEAST_FREE * height)
     share = np.minimum(clear / free, 1.0)
-    lift = share * free_now - clear + (grown - 1) * tall / 2
+    # A body as tall as the layer, wide on a rough foil, rises with it as the others do.
+    lift = share * (free_now - free) + (grown - 1) * tall / 2
     # Nothing overtakes what lies over it: neighbours then never come closer, and none is pushed through the top.
     lower, upper = _ordered(neighbours(electrode), particles.centre_nm[:, 1])
     for _ in range(ids.size):

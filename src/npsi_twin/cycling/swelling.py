@@ -6,6 +6,7 @@ silicon (`npsi_twin.materials.alloy`), phi its pristine solid fraction and a the
     envelope    J_env = (1 - a) J + a max(1, phi J)           a = 0: pores grow too;  a = 1: pores give way first
     solid       phi J / J_env                                  1: the pores are closed
     thickness   T / T0 = 1 + f (<J_env> - 1)                   f: envelopes' share of the pristine layer
+                       at least f <J_env> / f_max              f_max: the densest packing of the envelopes
 
 Every pore network stays the same random field in the coordinates of its growing particle, and its level moves until
 the integrated silicon is J times what it was. The layer is thin and held by the foil, so all growth goes into its
@@ -60,6 +61,10 @@ class Swelling(Recipe):
         ge=0,
         le=1,
     )
+    densest_packing: float = parameter(
+        0.78, "envelopes' largest share of the layer; beyond it the layer rises by open space",
+        source="assumed: faceted grains jam between 0.7 and 0.8", ge=0.6, le=0.9,
+    )  # fmt: skip
     clearance_nm: float = parameter(
         20.0, "smallest gap between swollen particles, filled by carbon and binder", unit="nm",
         source="assumed: half of the pristine clearance", ge=0, le=200,
@@ -126,7 +131,8 @@ class Swelling(Recipe):
         before = fill_of(electrode)
 
         def thickness(growth: Floats | float) -> float:
-            return 1 + electrode.envelope_fraction * (float(np.average(growth, weights=particles.envelope_nm3)) - 1)
+            filled = electrode.envelope_fraction * float(np.average(growth, weights=particles.envelope_nm3))
+            return max(1 + filled - electrode.envelope_fraction, filled / self.densest_packing)
 
         first = thickness(most)
         stretch = self._remembered(first, thickness(envelope))
