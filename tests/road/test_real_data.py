@@ -17,7 +17,7 @@ def test_a_real_scan_is_reconstructed_without_help(real_data, tmp_path):
     assert values.shape == (2, 640, 640)
     assert np.isfinite(values).all()
     page = (tmp_path / "tooth" / "report.html").read_text()
-    assert page.count("data:image/png") == 2
+    assert page.count("data:image/png") == 3
     assert "no pixel size" in page
 
 
