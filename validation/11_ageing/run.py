@@ -93,7 +93,12 @@ def conservation():
                 worst, where = off, f"{known.name}, {state.name}"
     text = f"{100 * worst:.3f} % at most ({where})"
     return [
-        row("silicon, voxelised at 60 nm plus declared lost, all hypotheses and states", "0.2 %", text, bool(worst <= 2e-3))
+        row(
+            "silicon, voxelised at 60 nm plus declared lost, all hypotheses and states",
+            "0.2 %",
+            text,
+            bool(worst <= 2e-3),
+        )
     ]
 
 
