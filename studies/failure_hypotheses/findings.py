@@ -35,16 +35,16 @@ def find(rows, study):
 
 def _of_hypothesis(rows, name, study):
     (seen, failed), (seen_samples, failed_samples) = tables(rows, "default", name), tables(rows, "sample", name)
-    seen_mean, failed_mean = tables(rows, "mean-loading", name)
+    seen_followed, failed_followed = tables(rows, "followed", name)
     mechanisms = {mechanism.name for mechanism in hypothesis(name).mechanisms}
-    unmade = (*failed.values(), *failed_mean.values(), *failed_samples.values())
+    unmade = (*failed.values(), *failed_followed.values(), *failed_samples.values())
     reasons = Counter(reason.split(". ")[0] for some in unmade for reason in some.values())
     return {
         "default": {kind: at_default(seen, study, kind) for kind in THICKNESSES},
-        "mean_loading": {kind: at_default(seen_mean, study, kind) for kind in THICKNESSES},
-        "ranges": {kind: over_ranges(seen_samples, failed_samples, kind) for kind in THICKNESSES},
+        "followed": {kind: over_series(seen_followed, failed_followed, kind) for kind in THICKNESSES},
+        "ranges": {kind: over_series(seen_samples, failed_samples, kind) for kind in THICKNESSES},
         "seeds": study["design"]["seeds"],
-        "failed_states": sum(len(some) for some in (*failed.values(), *failed_mean.values())),
+        "failed_states": sum(len(some) for some in (*failed.values(), *failed_followed.values())),
         "samples": study["design"]["samples"],
         "not_admissible": len(failed_samples),
         "reasons": dict(sorted(reasons.items())),
@@ -94,8 +94,8 @@ def _median(values):
     return f"{np.median(known):.3g}" if known.size else "?"
 
 
-def over_ranges(seen, failures, thickness):
-    """Return how many admissible samples meet each target, and the best ratio that one of them reached."""
+def over_series(seen, failures, thickness):
+    """Return how many whole series meet each target, their median ratios, and the best that one of them reached."""
     judged = [judge(table, thickness=thickness) for index, table in seen.items() if index not in failures]
     found = {}
     for target in targets():
@@ -106,6 +106,7 @@ def over_ranges(seen, failures, thickness):
             "met": verdicts["met"],
             "undecided": verdicts["not decidable"],
             "admissible": len(results),
+            "median": "; ".join(_median(clause) for clause in np.array([r.ratios for r in results], float).T),
             "best": best.text if best else "?",
         }
     return found

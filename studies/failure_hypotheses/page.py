@@ -41,11 +41,14 @@ def answer(found, study):
     thirteen, variation = list(zhao2018().targets), study["design"]["default_loading_variation"]
     speaking = {name: of for name, of in found["hypotheses"].items() if hypothesis(name).mechanisms}
     often = {
-        name: [sum(of[part]["field"][t]["probability"] > 0.5 for t in thirteen) for part in ("default", "mean_loading")]
+        name: (
+            sum(2 * of["followed"]["field"][t]["met"] > of["followed"]["field"][t]["admissible"] for t in thirteen),
+            sum(of["default"]["field"][t]["probability"] > 0.5 for t in thirteen),
+        )
         for name, of in speaking.items()
     }
-    ranked = sorted(often.items(), key=lambda item: -item[1][0])
-    told = ", ".join(f"{name} {count} ({mean})" for name, (count, mean) in ranked)
+    ranked = sorted(often.items(), key=lambda item: item[1], reverse=True)
+    told = ", ".join(f"{name} {followed} ({apart})" for name, (followed, apart) in ranked)
     open_ = [
         target for target in thirteen
         if any(0.1 < of["default"]["field"][target]["probability"] < 0.9 for of in speaking.values())
@@ -59,9 +62,10 @@ def answer(found, study):
         else ""
     )
     return (
-        f"Of the 13 targets so many are met more often than not at the default parameters, over cells that differ in "
-        f"seed and loading ({100 * variation:.0f} %), in brackets over cells of the mean loading: {told}; some of "
-        f"these were calibrated, as the table says. No cell "
+        f"Of the 13 targets so many are met more often than not at the default parameters where one piece of the "
+        f"electrode is followed through all states, and in brackets where every state is another piece, of another "
+        f"loading ({100 * variation:.0f} %), as in the paper: {told}; some of these were calibrated, as the table "
+        f"says. No cell "
         f"of any hypothesis meets {', '.join(out) or 'none of them: each is met by some cell'}.{apart} The paper "
         f"scanned one specimen of each state (n = 1): for {len(open_)} of the 13 ({', '.join(open_) or 'none'}) "
         f"another cell of the same electrode would have turned the verdict on some hypothesis with a probability "
@@ -71,10 +75,12 @@ def answer(found, study):
 
 def _ever(found, target):
     return any(
-        of["default"][kind][target]["probability"] > 0 or of["ranges"][kind][target]["met"] > 0
+        of["default"][kind][target]["probability"] > 0
+        or of["ranges"][kind][target]["met"] > 0
+        or of["followed"][kind][target]["met"] > 0
         for of in found["hypotheses"].values()
         for kind in ("field", "covered")
-    ) or any(of["mean_loading"]["field"][target]["probability"] > 0 for of in found["hypotheses"].values())
+    )
 
 
 def _targets(found):
@@ -100,9 +106,12 @@ def _cell(of, target):
         return "not decidable"
     kind = "c" if of["tuned"].get(target) else "p"
     unknown = f" ({default['undecided']:.2f} ?)" if default["undecided"] else ""
-    mean = of["mean_loading"]["field"][target]["probability"]
-    chance = f"{kind} {default['probability']:.2f}{unknown} at {default['median']}, {mean:.2f} at the mean loading"
-    return f"{chance}; {ranges['met']}/{ranges['admissible']}, best {ranges['best']}"
+    followed = of["followed"]["field"][target]
+    return (
+        f"{kind} **{followed['met']}/{followed['admissible']}** at {followed['median']}<br>"
+        f"apart {default['probability']:.2f}{unknown} at {default['median']}<br>"
+        f"ranges {ranges['met']}/{ranges['admissible']}, best {ranges['best']}"
+    )
 
 
 def _covered(found):
@@ -110,8 +119,9 @@ def _covered(found):
     for target in THICKNESS_TARGETS:
         told = []
         for name, of in found["hypotheses"].items():
-            default, ranges = of["default"]["covered"][target], of["ranges"]["covered"][target]
-            told.append(f"{name} {default['probability']:.2f}, {ranges['met']}/{ranges['admissible']}")
+            followed, default, ranges = (of[part]["covered"][target] for part in ("followed", "default", "ranges"))
+            shares = f"{followed['met']}/{followed['admissible']}, {default['probability']:.2f}"
+            told.append(f"{name} {shares}, {ranges['met']}/{ranges['admissible']}")
         lines.append(f"- {target}: {'; '.join(told)}")
     return lines
 

@@ -106,14 +106,15 @@ def design_specimens(study, points):
     """Return all specimens of the design, with every hypothesis on each."""
     design = study["design"]
     names = ("root_seed", "field_um", "voxel_nm", "energy_kev", "end_state")
-    settings = tuple((name, design[name]) for name in names)
     low, high = design["loading_variation"]
     specimens = []
-    counts = {"default": design["seeds"], "mean-loading": design["seeds"], "sample": design["samples"]}
+    counts = {"default": design["seeds"], "followed": design["seeds"], "sample": design["samples"]}
     for kind, count in counts.items():
+        field_um = design["followed_field_um" if kind == "followed" else "field_um"]
+        settings = tuple((name, (design | {"field_um": field_um})[name]) for name in names)
         for index in range(count):
             spread = float(Seeds(design["root_seed"]).stream("loading-variation", index).uniform(low, high))
-            variation = {"default": design["default_loading_variation"], "mean-loading": 0.0}.get(kind, spread)
+            variation = {"default": design["default_loading_variation"], "followed": 0.0}.get(kind, spread)
             for condition in CONDITIONS:
                 cell = (*settings, kind, index, variation)
                 hows = [points[n][index][0] if kind == "sample" else hypothesis(n) for n in design["hypotheses"]]
@@ -126,7 +127,8 @@ def play(specimen):
     """Build a specimen once, age it by every hypothesis, and look at the truth: one row for each."""
     settings, condition = dict(specimen.settings), CONDITIONS[specimen.condition]
     root = int(Seeds(settings["root_seed"]).stream(specimen.kind, specimen.index).integers(1 << 32))
-    seeds = own_seeds(condition.name, seeds=Seeds(root))
+    # No experiment can follow one piece of an electrode through all states; a twin can.
+    seeds = own_seeds("pristine" if specimen.kind == "followed" else condition.name, seeds=Seeds(root))
     loading = draw_loading(specimen.loading_variation, seeds=seeds)
     block = SpecimenRecipe(shape="block", width_um=settings["field_um"], length_um=settings["field_um"])
     pristine, unbuilt = None, ""

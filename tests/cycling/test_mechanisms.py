@@ -339,7 +339,9 @@ def test_the_cell_is_the_mean_over_heights_and_interfaces():
 
 @pytest.fixture(scope="module")
 def peeled(swollen):
-    recipe = Delamination(interface_energy_j_per_m2=1.0, interface_spread=0.6, hold_cycles=1500.0)
+    recipe = Delamination(
+        interface_energy_j_per_m2=1.0, interface_spread=0.6, hold_cycles=1500.0, feedback_exponent=1.0
+    )
     return recipe.act(swollen, cell("2000/100"), seeds=SEEDS)
 
 
@@ -401,7 +403,7 @@ OTHER = {
 USUAL = {
     "agglomeration": WELDING,
     "sei-growth": SeiGrowth(coulombic_efficiency=0.98),
-    "delamination": Delamination(interface_energy_j_per_m2=3.0, hold_cycles=10.0),
+    "delamination": Delamination(interface_energy_j_per_m2=3.0, hold_cycles=10.0, feedback_exponent=1.0),
     "depth-fatigue": DepthFatigue(),
 }
 

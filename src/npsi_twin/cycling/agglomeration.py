@@ -55,7 +55,7 @@ class Agglomeration(Recipe):
         12, "most particles in an agglomerate", source="assumed: those within a few micrometres", ge=1, le=1000
     )
     closing: float = parameter(
-        0.28,
+        0.34,
         "share of a member's pores that close",
         source="inferred: ratio of the lives; 1 is a dense body",
         ge=0,

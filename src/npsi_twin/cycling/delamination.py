@@ -94,7 +94,7 @@ class Delamination(Recipe):
         ge=0.5, le=30,
     )  # fmt: skip
     interface_spread: float = parameter(
-        0.35, "standard deviation of the logarithm of the interface energy", source="assumed", ge=0, le=1
+        0.2, "standard deviation of the logarithm of the interface energy", source="assumed", ge=0, le=1
     )
     correlation_length_um: float = parameter(
         4.0, "distance over which the interface energy varies (1/e)", unit="um", source="assumed", ge=0.5, le=100
@@ -104,12 +104,13 @@ class Delamination(Recipe):
         ge=1, le=6,
     )  # fmt: skip
     hold_cycles: float = parameter(
-        24.0, "N_1: cycles that an interface holds where G = Gamma", unit="cycles",
+        81.0, "N_1: cycles that an interface holds where G = Gamma", unit="cycles",
         source="inferred: life of 435 cycles at 2000 mAh/g", ge=1, le=1e6,
     )  # fmt: skip
     feedback_exponent: float = parameter(
-        1.0, "m: power with which lost silicon burdens what is left", source="assumed", ge=0, le=6
-    )
+        5.0, "m: power with which lost silicon burdens what is left",
+        source="inferred: what is left at cycle 460 (Zhao 2018, section 3.2.2)", ge=0, le=12,
+    )  # fmt: skip
     gap_um: float = parameter(
         0.6, "height above the foil of an island about to be lost", unit="um", source="assumed: 0 to 2", ge=0, le=5
     )
