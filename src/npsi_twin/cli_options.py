@@ -1,15 +1,44 @@
-"""Options that several commands share: what a file does not state, a caller does."""
+"""Options that several commands share, what they come to, and how results are printed.
 
+What a file does not state, a caller does.
+"""
+
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from npsi_twin.errors import ParameterError
+
 if TYPE_CHECKING:
+    from npsi_twin.specification import Specification
     from npsi_twin.storage.scanfile import Reading
 
 #: Meaning of the labels of this package's own files.
 OWN_LABELS = "0=void,1=silicon,2=carbon_binder,3=current_collector,4=sei,5=unresolved_silicon"
+
+SpecificationFile = Annotated[
+    Path | None, typer.Argument(metavar="[SPEC]", help="TOML specification; the preset when left out.")
+]
+Preset = Annotated[
+    str | None, typer.Option(help="Specification shipped by name: demo (when none is given), tiny, zhao2018.")
+]
+Out = Annotated[Path, typer.Option(help="Folder of the run.")]
+Workers = Annotated[int, typer.Option(min=1, help="Worker processes; the results are the same for any number.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Root of every random number, instead of the specification's.")]
+ConditionName = Annotated[
+    str | None,
+    typer.Option("--condition", help="State of the electrode, e.g. 2000/100, instead of the specification's."),
+]
+HypothesisName = Annotated[
+    str | None,
+    typer.Option("--hypothesis", help="What brings it there, e.g. agglomeration, instead of the specification's."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that holds a run.")]
+RunPath = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON for machines.")]
 ProjectorOption = Annotated[
@@ -109,3 +138,31 @@ def measured_text(result: dict[str, Any]) -> str:
             spread = "" if entry["spread"] is None else f" +- {entry['spread']:.4g}"
             lines.append(f"{name:<40} {entry['value']:.5g}{spread} {entry['unit']}  (n = {entry['n']})")
     return "\n".join(lines)
+
+
+def specification_from(
+    path: Path | None,
+    preset: str | None,
+    seed: int | None,
+    condition: str | None = None,
+    hypothesis: str | None = None,
+    projector: str | None = None,
+) -> "Specification":
+    """Return the specification that the options name, with what they change of it."""
+    from npsi_twin.specification import load_specification, parse_values, preset_specification
+
+    if path is not None and preset is not None:
+        raise ParameterError(f"got both the specification {path} and --preset {preset}; give one of them.")
+    specification = preset_specification(preset or "demo") if path is None else load_specification(path)
+    changed: dict[str, Any] = {} if seed is None else {"seed": seed}
+    ageing = {"condition": condition, "hypothesis": hypothesis}
+    if given := {name: value for name, value in ageing.items() if value is not None}:
+        changed["ageing"] = parse_values(specification.ageing, given, "ageing")
+    if projector is not None:
+        changed["execution"] = specification.execution.model_copy(update={"projector": projector})
+    return specification.model_copy(update=changed) if changed else specification
+
+
+def print_result(result: dict[str, Any], as_json: bool, say: Callable[[dict[str, Any]], str]) -> None:
+    """Print a result for people, or as JSON."""
+    typer.echo(json.dumps(result, indent=2) if as_json else say(result))

@@ -30,6 +30,7 @@ from npsi_twin.execution import (
 )
 from npsi_twin.plan import check_resources, plan_object_scan
 from npsi_twin.projectors.choice import available_projector
+from npsi_twin.provenance import finish, input_facts, remember
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import PRESETS, parse_values, preset_specification, to_toml
 from npsi_twin.storage.own_object import Footprint, OwnObject, open_object
@@ -156,6 +157,7 @@ def scan_object(
     with open_run(folder, request=request, overwrite=overwrite) as run:
         run.state["seed"] = seed
         write_text_whole(run.path / MICROSCOPE, to_toml(microscope, ("microscope",)))
+        remember(run, asked=(MICROSCOPE,), inputs=(input_facts(path, str(request["object_sha256"])),))
         _write_truth(run, found, microscope, Seeds(seed), execution, progress)
         stages.scan_attenuation(
             run,
@@ -168,7 +170,7 @@ def scan_object(
             progress=progress,
             scan_format=scan_format,
         )
-        run.complete()
+        finish(run)
     return {
         "folder": str(folder),
         "status": "complete",

@@ -81,9 +81,9 @@ class Costs:
         """Size of all files."""
         return sum(stage.disk_bytes for stage in self.stages)
 
-    def only(self, stage: str) -> "Costs":
-        """Return the costs of one stage alone."""
-        return Costs([cost for cost in self.stages if cost.stage == stage], self.workers)
+    def only(self, *stages: str) -> "Costs":
+        """Return the costs of some stages alone."""
+        return Costs([cost for cost in self.stages if cost.stage in stages], self.workers)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the costs for machines."""

@@ -218,14 +218,23 @@ def _recipe_at(location: tuple[int | str, ...]) -> type[Recipe] | None:
     return recipe
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Write a value of a recipe's field, or a table of such values, as TOML in one line.
+
+    Examples
+    --------
+    >>> toml_value({"views": 61, "kinds": ("a", "b")})
+    '{views = 61, kinds = ["a", "b"]}'
+    """
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} = {toml_value(inner)}" for name, inner in value.items()) + "}"
     if isinstance(value, Recipe):
         fields = ((name, getattr(value, name)) for name in type(value).model_fields)
-        return "{" + ", ".join(f"{name} = {_toml_value(inner)}" for name, inner in fields if inner is not None) + "}"
+        return "{" + ", ".join(f"{name} = {toml_value(inner)}" for name, inner in fields if inner is not None) + "}"
     if isinstance(value, tuple) and value and isinstance(value[0], Recipe):
-        return "[\n" + "".join(f"    {_toml_value(item)},\n" for item in value) + "]"
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+        return "[\n" + "".join(f"    {toml_value(item)},\n" for item in value) + "]"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, bool | str):
         return json.dumps(value)
     return repr(value)
@@ -277,7 +286,7 @@ def _write_table(recipe: Recipe, path: tuple[str, ...], lines: list[str]) -> Non
         facts = "; ".join(fact for fact in (leaf.unit, leaf.source) if fact)
         lines.append(f"# {leaf.description}" + (f" [{facts}]" if facts else ""))
         # TOML has no null: a field left to be found is shown, but commented out.
-        lines.append(f"# {leaf.path} =" if leaf.value is None else f"{leaf.path} = {_toml_value(leaf.value)}")
+        lines.append(f"# {leaf.path} =" if leaf.value is None else f"{leaf.path} = {toml_value(leaf.value)}")
     for name in type(recipe).model_fields:
         inner = getattr(recipe, name)
         if isinstance(inner, Recipe):

@@ -27,6 +27,7 @@ from npsi_twin.morphology.measure import MeasurementRecipe, measure, relabel
 from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.plan import check_resources, plan_reconstruction, plan_twin
 from npsi_twin.projectors.choice import available_projector
+from npsi_twin.provenance import finish, input_facts, remember
 from npsi_twin.report.run_page import write_reconstruction_page, write_run_page
 from npsi_twin.specification import Specification, load_specification, parse_values, to_toml
 from npsi_twin.storage.formats import open_scan
@@ -46,6 +47,7 @@ def _request(specification: Specification) -> dict[str, str]:
 def _remember(run: RunFolder, specification: Specification) -> None:
     run.state["seed"] = specification.seed
     write_text_whole(run.path / SPECIFICATION, to_toml(specification))
+    remember(run, asked=(SPECIFICATION,))
 
 
 def run_twin(
@@ -55,6 +57,7 @@ def run_twin(
     workers: int = 1,
     resume: bool = False,
     overwrite: bool = False,
+    until: str = STAGES[-1],
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Walk the whole road: build, scan, reconstruct, segment, measure, compare, report.
@@ -71,28 +74,35 @@ def run_twin(
         Keep the finished stages of an interrupted run of the same specification.
     overwrite
         Start anew in a folder that holds a run.
+    until
+        Last stage; a run that ends before ``"report"`` stays incomplete, and goes on with ``resume``.
     progress
         Who to tell how far it has come.
 
     Returns
     -------
     dict
-        Summary: folder, status, seconds of each stage, and what ``comparison.json`` holds.
+        Summary: folder, status, seconds of each stage, and what ``comparison.json`` holds where it was written.
 
     Raises
     ------
+    ParameterError
+        When ``until`` is no stage.
     ResourceError
         When memory, disk or the folder is not to be had.
     MissingBackendError
         When ``execution.projector`` is not present.
     """
-    check_resources(plan_twin(specification, workers=workers), folder)
+    if until not in STAGES:
+        raise ParameterError(f"until: got {until!r}; known are {', '.join(STAGES)}.")
+    asked = STAGES[: STAGES.index(until) + 1]
+    check_resources(plan_twin(specification, workers=workers).only("electrode", *asked), folder)
     available_projector(specification.execution.projector)
     # A specification whose electrode cannot be built is refused before anything is written.
     electrode = None if resume else stages.make_electrode(specification)
     with open_run(folder, request=_request(specification), resume=resume, overwrite=overwrite) as run:
         _remember(run, specification)
-        for name in STAGES:
+        for name in asked:
             if run.has(name):
                 continue
             for kept in run.set_aside(name):
@@ -100,8 +110,10 @@ def run_twin(
             if name in ("build", "scan") and electrode is None:
                 electrode = stages.make_electrode(specification)
             _do(name, run, specification, electrode, workers, progress)
-        run.complete()
-        return _summary(run) | {"comparison": read_comparison(folder / stages.COMPARISON)}
+        if asked == STAGES:
+            finish(run)
+        compared = "compare" in asked
+        return _summary(run) | ({"comparison": read_comparison(folder / stages.COMPARISON)} if compared else {})
 
 
 def build_run(
@@ -159,9 +171,10 @@ def run_stage(
     specification = load_specification(folder / SPECIFICATION)
     check_resources(plan_twin(specification, workers=workers).only(name), folder)
     with open_run(folder, request=_request(specification), resume=True) as run:
+        remember(run, asked=(SPECIFICATION,))
         _do(name, run, specification, None, workers, progress, scan_format)
         if all(stage in run.state["stages"] for stage in STAGES):
-            run.complete()
+            finish(run)
         return _summary(run)
 
 
@@ -301,18 +314,26 @@ def reconstruct_file(
     check_resources(plan_reconstruction(scan_file, specification.execution, recipe, workers=workers), folder)
     # What may fail for the data's sake fails here, before anything is written.
     plan = stages.plan_reconstruction_of(scan_file, recipe, progress)
+    reading = reading or Reading()
     request = {
         "scan": path.name,
         "scan_sha256": scan_file.sha256(),
         "theta_unit": theta_unit,
         "assume_normalised": assume_normalised,
-        "reading": (reading or Reading()).as_request(),
+        "reading": reading.as_request(),
         "recipe": recipe.digest(),
         "pixel_nm": scan_file.beam.pixel_nm if scan_file.pixel_known else None,
         "version": version("npsi-twin"),
     }
     with open_run(folder, request=request, resume=resume, overwrite=overwrite) as run:
         write_text_whole(run.path / SPECIFICATION, to_toml(recipe, ("reconstruction",)))
+        stated = {
+            "pixel_nm": pixel_nm,
+            "slab_rows": specification.execution.slab_rows,
+            "allowed_roots": [str(root.resolve()) for root in reading.allow_roots],
+        }
+        scanned = input_facts(path, str(request["scan_sha256"]))
+        remember(run, asked=(SPECIFICATION,), inputs=(scanned,), arguments=stated)
         if not run.has("reconstruct"):
             stages.reconstruct_scan(
                 run,
@@ -325,7 +346,7 @@ def reconstruct_file(
             )
         with run.stage("report", "report.html"):
             write_reconstruction_page(run.path, scan_file=scan_file, state=run.state, axis=plan.axis)
-        run.complete()
+        finish(run)
         facts = {key: value for key, value in run.state["stages"]["reconstruct"].items() if key != "files"}
         return {"folder": str(folder), "status": "complete", **facts}
 

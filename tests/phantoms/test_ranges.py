@@ -5,9 +5,10 @@ import pytest
 
 from npsi_twin.errors import DataError, ParameterError
 from npsi_twin.phantoms.draws import PhantomRecipe, draw_specimen, phantom_base, split_of
-from npsi_twin.phantoms.ranges import Range, draw_values, load_ranges, parse_ranges, with_values
+from npsi_twin.phantoms.ranges import draw_values, load_ranges, parse_ranges
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import Specification
+from npsi_twin.variations import Range, with_values
 
 POROSITY = "[electrode.silicon]\nporosity_fraction = {low = 0.5, high = 0.7}\n"
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import h5py
@@ -13,7 +14,9 @@ from npsi_twin.execution import file_sha256
 from npsi_twin.report.turntable import FRAMES
 from npsi_twin.specification import load_specification, preset_specification
 from npsi_twin.stages import make_electrode, truth_grid
+from npsi_twin.storage.ro_crate import CRATE
 from npsi_twin.twin import STAGES, build_run, reconstruct_file, run_stage, run_twin
+from npsi_twin.verification import verify
 
 #: Everything but run.json, which keeps times and the host.
 FILES = (
@@ -61,7 +64,22 @@ def test_the_run_is_complete_and_says_how_it_was_made(run, tiny):
     assert state["seed"] == tiny.seed
     assert state["stages"]["scan"]["projector"] == state["stages"]["reconstruct"]["projector"] == "fourier"
     assert load_specification(run / "specification.toml") == tiny
-    assert sorted(path.name for path in run.iterdir()) == sorted((*FILES, "run.json", "figures"))
+    assert sorted(path.name for path in run.iterdir()) == sorted((*FILES, "run.json", CRATE, "figures"))
+
+
+def test_a_whole_run_verifies_and_its_crate_says_what_was_made_from_what(run):
+    found = verify(run)
+    assert (found.status, found.sound, found.of("given")) == ("complete", True, [])
+    assert {finding.file for finding in found.findings} == set(FILES)
+    graph = {entity["@id"]: entity for entity in json.loads((run / CRATE).read_text())["@graph"]}
+    referred = re.findall(r'"@id": "([^"]*)"', json.dumps(list(graph.values())))
+    assert {name for name in referred if not name.startswith("http")} <= graph.keys()
+    assert {entry["@id"] for entry in graph["#stage-segment"]["object"]} == {"specification.toml", "reconstruction.h5"}
+    assert {entry["@id"] for entry in graph["#run"]["result"]} == set(FILES) - {"specification.toml"}
+    assert graph["#stage-scan"]["description"] == "projector: fourier"
+    rocrate = pytest.importorskip("rocrate.rocrate", reason="rocrate is not installed")
+    crate = rocrate.ROCrate(str(run))
+    assert {entity["sha256"] for entity in crate.data_entities} == {finding.found for finding in found.findings}
 
 
 def test_truth_is_exact_and_whole(run, tiny):

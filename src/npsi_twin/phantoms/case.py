@@ -9,9 +9,7 @@ recipe allows, and the record says so.
 import json
 import math
 import tempfile
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +19,7 @@ import numpy as np
 
 from npsi_twin import stages
 from npsi_twin.electrode.scene import Electrode
-from npsi_twin.errors import DataError, IncompatibleError, NotConvergedError, OutOfRangeWarning, ParameterError
+from npsi_twin.errors import DataError, IncompatibleError, NotConvergedError, ParameterError, collected_warnings
 from npsi_twin.execution import RunFolder, file_sha256, open_run, silent
 from npsi_twin.morphology.measure import measure
 from npsi_twin.phantoms.draws import DrawnScan, DrawnSpecimen, PhantomRecipe, draw_scan, draw_specimen, given_up
@@ -57,7 +55,7 @@ class SpecimenMaker:
     def __call__(self, task: tuple[int, tuple[int, ...]]) -> None:
         """Make some scans of a specimen."""
         number, wanted = task
-        with _noted() as said:
+        with collected_warnings() as said:
             drawn, electrode = self._built(number)
         for place in wanted:
             self._make(drawn, place, electrode, said)
@@ -91,7 +89,7 @@ class SpecimenMaker:
                 work, tree = Path(temporary) / "run", Path(temporary) / "set"
                 (tree / CASES / scan.name).mkdir(parents=True)
                 try:
-                    with _noted() as told:
+                    with collected_warnings() as told:
                         facts = _walk(work, scan, electrode)
                 except _CAME_TO_NOTHING as error:
                     refused.append(f"scan attempt {scan.attempt}: {error}")
@@ -127,16 +125,6 @@ class SpecimenMaker:
             "files": {path.relative_to(tree).as_posix(): file_sha256(path) for path in _files(tree)},
         }
         (own / "case.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _noted() -> Iterator[list[str]]:
-    """Collect what the models say of their range, so that it goes into the record and not past it."""
-    said: list[str] = []
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", OutOfRangeWarning)
-        yield said
-    said += [str(warning.message) for warning in told]
 
 
 def _files(tree: Path) -> Iterator[Path]:

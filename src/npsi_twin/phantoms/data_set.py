@@ -27,6 +27,7 @@ from npsi_twin.phantoms.layouts import CASES, NNUNET_FOLDER, Split, check_layout
 from npsi_twin.phantoms.ranges import Ranges, load_ranges
 from npsi_twin.plan import Costs, StageCost, check_resources, plan_twin
 from npsi_twin.projectors.choice import available_projector
+from npsi_twin.provenance import remember
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import Specification, to_toml
 from npsi_twin.stages import truth_grid
@@ -111,6 +112,8 @@ def make_phantoms(
             shutil.rmtree(leftover)
         write_text_whole(folder / "ranges.toml", ranges.text)
         write_text_whole(folder / "base.toml", to_toml(base))
+        run.state["seed"] = seeds.root
+        remember(run, asked=("ranges.toml", "base.toml"))
         records = _make_cases(folder, SpecimenMaker(recipe, ranges, base, seeds, folder), workers, progress)
         facts = _describe(folder, recipe, ranges, seeds, records)
         run.complete()

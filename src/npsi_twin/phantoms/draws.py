@@ -18,10 +18,11 @@ from pydantic import model_validator
 
 from npsi_twin.errors import NotConvergedError, ParameterError
 from npsi_twin.phantoms.layouts import Layout, Split
-from npsi_twin.phantoms.ranges import Ranges, draw_values, with_values
+from npsi_twin.phantoms.ranges import Ranges, draw_values
 from npsi_twin.recipes import Recipe, parameter
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import Specification, parse_specification
+from npsi_twin.variations import with_values
 
 Licence = Literal["CC-BY-4.0", "CC0-1.0"]
 _GOLDEN = (math.sqrt(5) - 1) / 2

@@ -99,7 +99,7 @@ def comparison_json(comparison: Comparison, stage: StageAccuracy | None = None) 
             "confusion_true_by_recovered": accuracy.confusion.tolist(),
             "confusion_layer_true_by_recovered": accuracy.confusion_layer.tolist(),
         }
-    return json.dumps(_without_nan(tree), indent=2, allow_nan=False) + "\n"
+    return json.dumps(without_nan(tree), indent=2, allow_nan=False) + "\n"
 
 
 def scores_tree(scores: LabelScores) -> dict[str, Any]:
@@ -117,14 +117,15 @@ def scores_tree(scores: LabelScores) -> dict[str, Any]:
         "recipe_digest": scores.made_by.recipe_digest,
         "software": scores.made_by.software,
     }
-    return dict(_without_nan(tree))
+    return dict(without_nan(tree))
 
 
-def _without_nan(tree: Any) -> Any:
+def without_nan(tree: Any) -> Any:
+    """Return a tree for JSON, with None for what is not finite."""
     if isinstance(tree, dict):
-        return {key: _without_nan(value) for key, value in tree.items()}
+        return {key: without_nan(value) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [_without_nan(value) for value in tree]
+        return [without_nan(value) for value in tree]
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 

@@ -1,0 +1,270 @@
+"""Does it come out again: a recorded run made once more, and compared byte by byte.
+
+A folder -> `Repetition`: the recorded request is run again (a twin's run from its specification, a reconstruction from
+the same scan, a sweep from its own request) in another folder, and every recorded file is compared. Where bytes differ,
+HDF5 files are compared data set by data set and texts line by line; packages, code and machines that differ between the
+two runs are named, since they are the likeliest reason.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from npsi_twin.errors import DataError, ParameterError
+from npsi_twin.execution import Progress, file_sha256, read_state, silent
+from npsi_twin.specification import load_specification, parse_values
+from npsi_twin.storage.scanfile import Reading
+from npsi_twin.sweeps.request import load_sweep
+from npsi_twin.sweeps.run import REQUEST, make_sweep
+from npsi_twin.twin import SPECIFICATION, STAGES, reconstruct_file, run_twin
+
+#: Numbers of a data set that are compared at a time.
+_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """What came out the second time.
+
+    Attributes
+    ----------
+    folder, again
+        The first run and the second.
+    equal
+        Recorded files whose bytes are the same.
+    differing
+        Recorded file -> where it differs, one line each.
+    given
+        Recorded files that the user gave, which no run can make again; what follows from them may differ.
+    changed_since
+        What is not the same about the two runs: packages, code, machine.
+    """
+
+    folder: Path
+    again: Path
+    equal: tuple[str, ...]
+    differing: Mapping[str, tuple[str, ...]]
+    given: tuple[str, ...]
+    changed_since: tuple[str, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether every recorded file came out byte for byte."""
+        return not self.differing
+
+    def as_text(self) -> str:
+        """Return what came out, for people."""
+        lines = [f"{name}: differs; {line}" for name, told in self.differing.items() for line in told]
+        lines += [f"{name}: was given by the user; what follows from it may differ" for name in self.given]
+        lines += [f"not the same as then: {line}" for line in self.changed_since]
+        return "\n".join([*lines, f"{len(self.equal)} files equal, {len(self.differing)} differ"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, for machines."""
+        tree = vars(self) | {"folder": str(self.folder), "again": str(self.again), "same": self.same}
+        return {**tree, "differing": {name: list(told) for name, told in self.differing.items()}}
+
+
+def repeat(
+    folder: Path, again: Path, *, scan: Path | None = None, workers: int = 1, progress: Progress = silent
+) -> Repetition:
+    """Run a recorded request again and compare what comes out.
+
+    Parameters
+    ----------
+    folder
+        Of a run, of a reconstruction of a scan file, or of a sweep.
+    again
+        Folder for the second run; empty, or not there.
+    scan
+        Where the scan of a reconstruction lies, if no longer where it was.
+    workers, progress
+        As for `npsi_twin.twin.run_twin`.
+
+    Raises
+    ------
+    ParameterError
+        When the folder holds something that is not made by one of these commands.
+    DataError
+        When the folder is no run, or its specification or scan is not what it was.
+    """
+    state = read_state(folder)
+    recorded = [name for entry in state["stages"].values() for name in entry["files"]]
+    if not recorded:
+        raise DataError(f"{folder}: no stage of it is finished; there is nothing to compare with. Finish it first.")
+    request = state["request"]
+    if "specification" in request:
+        _run_again(folder, again, state, workers, progress)
+    elif "scan_sha256" in request:
+        _reconstruct_again(folder, again, state, scan, workers, progress)
+    elif "sweep" in request:
+        only = tuple(state.get("arguments", {}).get("only", ()))
+        parquet = (folder / "sweep.parquet").is_file()
+        make_sweep(load_sweep(folder / REQUEST), again, workers=workers, only=only, parquet=parquet, progress=progress)
+    else:
+        raise ParameterError(
+            f"{folder}: was made by `{state.get('command', 'another command')}`, which repeat does not know; it makes "
+            "runs, reconstructions of a scan file, and sweeps again. Give that command another --out."
+        )
+    equal, differing = [], {}
+    for name in dict.fromkeys(recorded):
+        if told := tuple(differences(folder / name, again / name)):
+            differing[name] = told
+        else:
+            equal.append(name)
+    given = {name for entry in state["stages"].values() for name in entry.get("given_by_user", [])}
+    now = read_state(again)
+    return Repetition(folder, again, tuple(equal), differing, tuple(sorted(given)), tuple(_changed(state, now)))
+
+
+def _run_again(folder: Path, again: Path, state: Mapping[str, Any], workers: int, progress: Progress) -> None:
+    specification = load_specification(folder / SPECIFICATION)
+    if specification.digest() != state["request"]["specification"]:
+        raise DataError(
+            f"{folder / SPECIFICATION}: is not the specification that was run; its values were changed since. Put it "
+            "back, or run the changed one with another --out."
+        )
+    last = max((stage for stage in state["stages"] if stage in STAGES), key=STAGES.index)
+    run_twin(specification, again, workers=workers, until=last, progress=progress)
+
+
+def _reconstruct_again(
+    folder: Path, again: Path, state: Mapping[str, Any], scan: Path | None, workers: int, progress: Progress
+) -> None:
+    request, stated = state["request"], state.get("arguments", {})
+    if scan is None and not state.get("inputs"):
+        raise DataError(f"{folder}: does not say where its scan {request['scan']} lay. Give it with --scan.")
+    path = Path(state["inputs"][0]["path"]) if scan is None else scan
+    if not path.exists():
+        raise DataError(f"{path}: the scan is no longer there. Give its new place with --scan.")
+    specification = load_specification(folder / SPECIFICATION)
+    if specification.reconstruction.digest() != request["recipe"]:
+        raise DataError(f"{folder / SPECIFICATION}: is not the recipe that was run; it was changed since. Put it back.")
+    if "slab_rows" in stated:
+        cut = parse_values(specification.execution, {"slab_rows": stated["slab_rows"]}, "execution")
+        specification = specification.model_copy(update={"execution": cut})
+    told = request["reading"]
+    roots = tuple(Path(root) for root in stated.get("allowed_roots", ()))
+    reading = Reading(
+        told["theta"], told["where"], told["line_integrals"], roots, told["repair"], told["flats_from_air"]
+    )
+    reconstruct_file(
+        path,
+        again,
+        specification=specification,
+        pixel_nm=stated.get("pixel_nm"),
+        theta_unit=request["theta_unit"],
+        assume_normalised=request["assume_normalised"],
+        reading=reading,
+        workers=workers,
+        progress=progress,
+    )
+    now = read_state(again)["request"]
+    if now["scan_sha256"] != request["scan_sha256"]:
+        raise DataError(f"{path}: is not the scan that was reconstructed; its hash differs. Give that one with --scan.")
+
+
+def differences(first: Path, second: Path) -> Iterator[str]:
+    r"""Say where two files differ; nothing where their bytes are the same.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "a.txt").write_text("one\ntwo"), (folder / "b.txt").write_text("one\ntoo")
+    >>> list(differences(folder / "a.txt", folder / "b.txt"))
+    ["line 2: 'two' became 'too'"]
+    """
+    for path, when in ((first, "was removed since"), (second, "did not come out again")):
+        if not path.is_file():
+            yield when
+            return
+    if file_sha256(first) == file_sha256(second):
+        return
+    if first.suffix in (".h5", ".hdf5"):
+        yield from _hdf5_differences(first, second)
+        return
+    texts = [path.read_bytes().decode("utf-8", "replace").splitlines() for path in (first, second)]
+    pairs = enumerate(zip_longest(*texts, fillvalue=""), start=1)
+    number, (before, after) = next((pair for pair in pairs if pair[1][0] != pair[1][1]), (0, ("", "")))
+    yield f"line {number}: {_short(before)} became {_short(after)}" if number else "in the ends of its lines"
+
+
+def _short(line: str) -> str:
+    return repr(line if len(line) <= 80 else f"{line[:77]}...")
+
+
+def _hdf5_differences(first: Path, second: Path) -> Iterator[str]:
+    with h5py.File(first, "r") as before, h5py.File(second, "r") as after:
+        trees = [_members(file) for file in (before, after)]
+        told = 0
+        for name in sorted(trees[0].keys() | trees[1].keys()):
+            for line in _member_differences(name, trees[0].get(name), trees[1].get(name)):
+                told += 1
+                yield line
+    if not told:
+        yield "in how HDF5 lays its bytes; all data sets and attributes are equal"
+
+
+def _members(file: h5py.File) -> dict[str, Any]:
+    found: dict[str, Any] = {"/": file}
+    file.visititems(lambda name, member: found.update({f"/{name}": member}))
+    return found
+
+
+def _member_differences(name: str, before: Any, after: Any) -> Iterator[str]:
+    if before is None or after is None:
+        yield f"{name} is {'new' if before is None else 'gone'}"
+        return
+    for key in sorted(before.attrs.keys() | after.attrs.keys()):
+        pair = before.attrs.get(key), after.attrs.get(key)
+        if not np.array_equal(*pair):
+            yield f"{name}: attribute {key} was {pair[0]} and became {pair[1]}"
+    if not (isinstance(before, h5py.Dataset) and isinstance(after, h5py.Dataset)):
+        return
+    if (before.shape, before.dtype) != (after.shape, after.dtype):
+        yield f"{name} was {before.shape} {before.dtype} and became {after.shape} {after.dtype}"
+        return
+    number, largest = _how_much(before, after)
+    if number:
+        yield f"{name}: {number} of {math.prod(before.shape)} values differ" + (
+            "" if math.isnan(largest) else f", by {largest:.3g} at most"
+        )
+
+
+def _how_much(before: h5py.Dataset, after: h5py.Dataset) -> tuple[int, float]:
+    """Return how many values of two data sets differ, and by how much at most; NaN where they are no numbers."""
+    number, largest = 0, 0.0
+    rows = before.shape[0] if before.shape else 1
+    height = max(1, _AT_ONCE * rows // max(math.prod(before.shape), 1))
+    for start in range(0, rows, height):
+        where = slice(start, start + height) if before.shape else ()
+        one, other = np.asarray(before[where]), np.asarray(after[where])
+        if one.dtype.kind not in "iufb":
+            number, largest = number + int(np.sum(one != other)), math.nan
+            continue
+        differ = (one != other) & ~((one != one) & (other != other))
+        number += int(np.count_nonzero(differ))
+        apart = np.abs(one[differ].astype(float) - other[differ].astype(float))
+        largest = max(largest, float(apart.max(initial=0.0)))
+    return number, largest
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Say what of software and machine is not the same in two runs."""
+    packages = [
+        {**state.get("versions", {}), **state.get("environment", {}).get("packages", {})} for state in (before, now)
+    ]
+    for name in sorted(packages[0].keys() | packages[1].keys()):
+        was, became = (found.get(name, "not there") for found in packages)
+        if was != became:
+            yield f"{name} was {was}, is {became}"
+    for key, called in (("python", "Python"), ("platform", "platform"), ("code_sha256", "code of npsi-twin")):
+        if before.get(key) != now.get(key):
+            yield f"{called} was {before.get(key, 'not recorded')}, is {now.get(key)}"

@@ -1,0 +1,1 @@
+"""Sweeps: many twins over any fields of the specification, one table."""
