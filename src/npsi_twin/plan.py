@@ -14,6 +14,7 @@ from typing import Any
 
 from npsi_twin.errors import ResourceError
 from npsi_twin.execution import ExecutionRecipe, available_cpus
+from npsi_twin.morphology.profiles import AIR_BAND_NM
 from npsi_twin.projectors.fourier import GRID_BYTES
 from npsi_twin.projectors.lanes import LANES
 from npsi_twin.reconstruction.route import ReconstructionRecipe
@@ -44,9 +45,17 @@ _S_PER_VOXEL_AND_VIEW_BY_SIRT = 0.16e-9  # one step: a projection along rays and
 # One step of the others on a convolution: two transforms of twice the width, and what each does beside them.
 _S_PER_VOXEL_ITERATED = {"landweber": 12e-9, "cgls": 18e-9, "tv": 26e-9}
 _S_PER_VOXEL_SEGMENTED = 185e-9
-_S_PER_VOXEL_MEASURED = 480e-9  # truth and recovered
-_S_PER_VOXEL_COMPARED = 55e-9
-_S_REPORT = 3.0
+_S_PER_VOXEL_MEASURED, _S_PER_VOXEL_OF_LAYER = 90e-9, 750e-9  # of one of the two volumes; of the box round its layer
+_S_PER_VOXEL_COMPARED = 30e-9
+_S_REPORT, _S_PER_VOXEL_SHOWN = 8.0, 20e-9  # one section cuts every row
+
+# Bytes of a voxel at a stage's peak; of measuring, of the volume and of the box round the layer.
+_SEGMENT_BYTES = 13  # attenuation, smoothed, and the numbers of bodies or a copy that a quantile sorts
+_MEASURE_BYTES, _LAYER_BYTES = 5, 22  # labels and attenuation; regions, and the basins of the bodies
+_COMPARE_BYTES = 3  # both labels and one mask
+_PROFILE_BYTES = 4  # of a column's voxel in the attenuation's profile, from within the foil to the air
+_TRANSFORM_BYTES = 12  # of a padded voxel of the two-point correlation, of one block of slices
+_REPORT_BYTES = 100e6  # pictures, and volumes thinned to what a page may hold
 
 
 @dataclass(frozen=True)
@@ -137,19 +146,50 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
         1.5 * voxels,
     )
     reconstruct = _reconstruction_cost(rows, columns, views, slab, workers, specification.reconstruction)
-    whole = _PROCESS_BYTES + 32 * voxels
+    segment, measure, compare = _analysis_costs(specification)
     return Costs(
         (
             StageCost("electrode", _particles(specification) * _S_PER_PARTICLE, _PROCESS_BYTES, 0),
             build,
             _scan_cost(microscope, slab, workers),
             reconstruct,
-            StageCost("segment", speed * voxels * _S_PER_VOXEL_SEGMENTED, whole, 0.05 * voxels),
-            StageCost("measure", speed * voxels * _S_PER_VOXEL_MEASURED, whole, 1e6),
-            StageCost("compare", speed * voxels * _S_PER_VOXEL_COMPARED, whole, 1e5),
-            StageCost("report", _S_REPORT, _PROCESS_BYTES + 4 * rows * columns, 5e6),
+            segment,
+            measure,
+            compare,
+            StageCost("report", _S_REPORT + voxels * _S_PER_VOXEL_SHOWN, _PROCESS_BYTES + _REPORT_BYTES, 5e6),
         ),
         workers,
+    )
+
+
+def _analysis_costs(specification: Specification) -> tuple[StageCost, StageCost, StageCost]:
+    """Predict what segmenting, measuring and comparing cost, which hold whole volumes.
+
+    The layer of an aged electrode may reach as high as the specimen: taken so, which is more than most states need.
+    """
+    detector, recipe = specification.microscope.detector, specification.measurement
+    layer, specimen = specification.electrode.layer, specification.electrode.specimen
+    rows, columns, voxel_um = detector.rows, detector.columns, detector.pixel_nm / 1e3
+    voxels = rows * columns**2
+    room_um = min(specimen.width_um, columns * voxel_um) / 2 - specimen.foil_surface_height_um
+    top_um = room_um
+    if specification.ageing.condition == "pristine":
+        top_um = min(room_um, layer.mean_height_um + 3 * layer.height_sd_um)
+    box_rows = min(columns, (top_um + 2 * recipe.closing_radius_nm / 1e3) / voxel_um)
+    box = rows * box_rows * columns
+    above_foil_um = top_um + (recipe.air_gap_nm + AIR_BAND_NM + recipe.foil_band_nm[1]) / 1e3
+    profile = rows * columns * min(columns, above_foil_um / voxel_um) * _PROFILE_BYTES
+    lag = recipe.correlation_lag_nm / 1e3 / voxel_um
+    block = rows / max(1, min(recipe.blocks, rows // max(1, 2 * lag)))
+    transform = (block + lag) * (box_rows + lag) * (columns + lag) * _TRANSFORM_BYTES + 8 * box if lag >= 1 else 0
+    measure = _MEASURE_BYTES * voxels + profile + max(_LAYER_BYTES * box, transform)
+    speed = _REFERENCE_CPUS / available_cpus()
+    measure_s = 2 * (voxels * _S_PER_VOXEL_MEASURED + box * _S_PER_VOXEL_OF_LAYER)
+    whole = _PROCESS_BYTES + _SEGMENT_BYTES * voxels
+    return (
+        StageCost("segment", speed * voxels * _S_PER_VOXEL_SEGMENTED, whole, 0.05 * voxels),
+        StageCost("measure", speed * measure_s, _PROCESS_BYTES + measure, 1e6),
+        StageCost("compare", speed * voxels * _S_PER_VOXEL_COMPARED, _PROCESS_BYTES + _COMPARE_BYTES * voxels, 1e5),
     )
 
 

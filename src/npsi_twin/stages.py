@@ -389,11 +389,9 @@ def segment_reconstruction(run: RunFolder, specification: Specification) -> None
             write_volume(path, "phase", segmentation.labels, **told)
 
 
-def _truth(folder: Path) -> tuple[Volume, Volume] | None:
-    path = folder / TRUTH
-    if not path.is_file():
-        return None
-    return read_volume(path, "phase"), read_volume(path, "attenuation_per_um")
+def _truth(folder: Path) -> tuple[Volume, Volume]:
+    """Return labels and attenuation of the truth."""
+    return read_volume(folder / TRUTH, "phase"), read_volume(folder / TRUTH, "attenuation_per_um")
 
 
 def measure_run(run: RunFolder, specification: Specification) -> None:
@@ -402,8 +400,8 @@ def measure_run(run: RunFolder, specification: Specification) -> None:
     truth_file = (TRUTH,) if (run.path / TRUTH).is_file() else ()
     inputs = (RECONSTRUCTION, SEGMENTATION, *truth_file)
     with run.stage("measure", MEASUREMENTS, MEASURED_MAPS, inputs=inputs):
-        truth = _truth(run.path)
-        measured = {} if truth is None else {"truth": measure(*truth, recipe)}
+        # One after the other: the volumes of the truth are gone before those that were recovered come.
+        measured = {"truth": measure(*_truth(run.path), recipe)} if truth_file else {}
         measured["recovered"] = measure(
             read_volume(run.path / SEGMENTATION), read_volume(run.path / RECONSTRUCTION), recipe
         )
@@ -419,8 +417,9 @@ def compare_run(run: RunFolder, specification: Specification) -> None:
     motion = (RECONSTRUCTION, SCAN_TRUTH) if (run.path / SCAN_TRUTH).is_file() else ()
     with run.stage("compare", COMPARISON, inputs=(MEASURED_MAPS, SEGMENTATION, *motion)):
         measured = read_measurements(run.path / MEASURED_MAPS)
-        truth = _truth(run.path)
-        accuracy = None if truth is None else score(truth[0], read_volume(run.path / SEGMENTATION))
+        accuracy = None
+        if (run.path / TRUTH).is_file():
+            accuracy = score(read_volume(run.path / TRUTH, "phase"), read_volume(run.path / SEGMENTATION))
         ageing = specification.ageing
         # A cycled cell opened without its lithium is none that the paper speaks of.
         published = ageing.condition == "pristine" or ageing.end_state == "lithiated"

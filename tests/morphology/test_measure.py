@@ -23,6 +23,16 @@ def recovered(needle):
     return measure(segment(needle.attenuation).labels, needle.attenuation)
 
 
+@pytest.fixture(scope="module")
+def crop(needle):
+    return Volume(needle.labels.values[:12], 50.8), Volume(needle.attenuation.values[:12], 50.8)
+
+
+@pytest.fixture(scope="module")
+def plain(crop):
+    return measure(*crop).quantities
+
+
 def slab(pattern, foil=True):
     values = np.zeros((8, 60, 24), np.uint8)
     if foil:
@@ -166,9 +176,8 @@ def test_bare_foil_and_missing_air():
         {"tortuosity": True},
     ],
 )
-def test_every_parameter_matters(needle, change):
-    crop = Volume(needle.labels.values[:12], 50.8), Volume(needle.attenuation.values[:12], 50.8)
-    plain, other = measure(*crop).quantities, measure(*crop, MeasurementRecipe(**change)).quantities
+def test_every_parameter_matters(crop, plain, change):
+    other = measure(*crop, MeasurementRecipe(**change)).quantities
     assert any(
         (plain[name].value != other[name].value and np.isfinite(other[name].value))
         or (plain[name].spread != other[name].spread and np.isfinite(other[name].spread))
@@ -177,7 +186,7 @@ def test_every_parameter_matters(needle, change):
 
 
 def test_the_number_of_threads_changes_no_byte(needle, monkeypatch):
-    labels, grey = (Volume(v.values[:40], v.voxel_nm) for v in (needle.labels, needle.attenuation))
+    labels, grey = (Volume(v.values[:24], v.voxel_nm) for v in (needle.labels, needle.attenuation))
     found = []
     for threads in (1, 3):
         monkeypatch.setattr(slabs, "available_threads", lambda threads=threads: threads)

@@ -12,6 +12,16 @@ def dice(truth, found, phase):
     return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
 
 
+@pytest.fixture(scope="module")
+def crop(needle):
+    return Volume(needle.attenuation.values[:8], 50.8)
+
+
+@pytest.fixture(scope="module")
+def plain(crop):
+    return segment(crop, SegmentationRecipe())
+
+
 def test_silicon_is_found_without_blur_and_noise(build_needle):
     clean = build_needle((16, 220, 240), noise_per_um=0.0, blur_voxels=0.0, binder=False)
     found = segment(clean.attenuation, SegmentationRecipe(smoothing_sigma_voxels=0.0, foil_guard_nm=0.0)).labels.values
@@ -50,9 +60,7 @@ def test_the_guard_keeps_the_foils_blurred_edge_from_being_called_silicon(needle
         {"minimum_component_voxels": 1_000_000},
     ],
 )
-def test_every_parameter_matters(needle, change):
-    crop = Volume(needle.attenuation.values[:8], 50.8)
-    plain = segment(crop, SegmentationRecipe())
+def test_every_parameter_matters(crop, plain, change):
     other = segment(crop, SegmentationRecipe(**change))
     assert not (
         np.array_equal(plain.labels.values, other.labels.values)

@@ -3,8 +3,9 @@ import pytest
 from scipy.special import erfinv
 
 from npsi_twin.errors import IncompatibleError
+from npsi_twin.morphology.connectivity import face_connected, reached_from
 from npsi_twin.morphology.measure import MeasurementRecipe, measure
-from npsi_twin.morphology.topology import count_euler, face_connected, reached_from
+from npsi_twin.morphology.topology import count_euler
 from npsi_twin.volumes import Phase, Volume
 
 

@@ -130,15 +130,19 @@ def score(truth: Volume, recovered: Volume) -> SegmentationAccuracy:
             f"{recovered.voxel_nm:g} nm; both must lie on the same voxels. Voxelise the truth on the "
             f"reconstruction's grid."
         )
-    pairs = len(Phase) * truth.values.astype(np.intp) + recovered.values.astype(np.intp)
-    if pairs.size and (pairs.min() < 0 or max(truth.values.max(), recovered.values.max()) > max(Phase)):
+    ends = [end for values in (truth.values, recovered.values) if values.size for end in (values.min(), values.max())]
+    if ends and (min(ends) < 0 or max(ends) > max(Phase)):
         raise IncompatibleError(
             f"score: labels beyond {int(max(Phase))} occur; both volumes must hold npsi_twin.volumes.Phase. Use "
             f"`relabel` first."
         )
     inside = layer_voxels(truth, foil_surface(truth))
-    made_by = MadeBy("score", "")
-    return SegmentationAccuracy(_matrix(pairs.ravel()), _matrix(pairs[inside]), made_by)
+    whole, layer = np.zeros((2, len(Phase), len(Phase)), np.int64)
+    for true, found, part in zip(truth.values, recovered.values, inside, strict=True):
+        pairs = len(Phase) * true.astype(np.intp) + found.astype(np.intp)
+        whole += _matrix(pairs.ravel())
+        layer += _matrix(pairs[part])
+    return SegmentationAccuracy(whole, layer, MadeBy("score", ""))
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def lithium_quantities(
         return {name: missing(unit, reason) for name, unit in _LITHIUM_UNITS.items()}, nothing
     inside = regions.particles & _above_guard(regions, recipe)
     values = np.asarray(attenuation.values)[:, regions.rows]
-    total = np.where(inside, values, 0.0).sum(axis=(1, 2), dtype=np.float64)
+    total = np.array([np.where(inside[z], values[z], 0.0).sum(dtype=np.float64) for z in range(len(values))])
     voxels, silicon = per_slice(inside), per_slice(inside & regions.silicon)
 
     def solid_share(part: slice) -> float:
@@ -116,7 +116,8 @@ def texture_quantities(
         return {name: missing(unit, reason) for name, unit in _TEXTURE_UNITS.items()}
     values = np.asarray(attenuation.values)
     inside = _local_variances(values[:, regions.rows], regions.silicon & _above_guard(regions, recipe), window)
-    outside = _local_variances(values, _air(regions, labels, recipe), window)
+    air = _air(regions, labels, recipe)
+    outside = _local_variances(values[:, : air.shape[1]], air, window)
     if inside.size == 0 or outside.size == 0:
         place = "in silicon" if inside.size == 0 else "in air above the layer"
         return {
@@ -139,27 +140,30 @@ def texture_quantities(
 
 def _above_guard(regions: Regions, recipe: MeasurementRecipe) -> BoolArray:
     """Return the voxels beyond the guard above the foil."""
-    y = np.arange(regions.rows.start, regions.rows.start + regions.values.shape[1])[None, :, None]
-    height = (regions.foil.row[:, None, :] - y - 0.5) * regions.voxel_nm
-    return np.asarray(regions.space & (height > recipe.foil_guard_nm))
+    y = np.arange(regions.rows.start, regions.rows.start + regions.values.shape[1])[:, None]
+    found = np.empty(regions.space.shape, np.bool_)
+    for z, row in enumerate(regions.foil.row):
+        found[z] = regions.space[z] & ((row - y - 0.5) * regions.voxel_nm > recipe.foil_guard_nm)
+    return found
 
 
 def _air(regions: Regions, labels: Volume, recipe: MeasurementRecipe) -> BoolArray:
-    """Return the void above the layer's highest point by at least the recipe's gap."""
+    """Return the void above the layer's highest point by at least the recipe's gap; the rows (y) below it left out."""
     values = np.asarray(labels.values)
     occupied = np.flatnonzero(regions.layer.any(axis=(0, 2)))
     top = regions.rows.start + (int(occupied[0]) if occupied.size else regions.values.shape[1])
     end = max(0, top - int(np.ceil(recipe.air_gap_nm / regions.voxel_nm)))
-    air = np.zeros(values.shape, np.bool_)
-    air[:, :end] = (values[:, :end] == Phase.VOID) & regions.foil.valid[:, None, :]
-    return air
+    return np.asarray((values[:, :end] == Phase.VOID) & regions.foil.valid[:, None, :])
 
 
 def _local_variances(values: NDArray[np.generic], inside: BoolArray, window: int) -> NDArray[np.float64]:
     """Return the variances of the cubes of a regular tiling that lie wholly inside a mask."""
     nz, ny, nx = (n // window for n in inside.shape)
-    kept = (slice(0, nz * window), slice(0, ny * window), slice(0, nx * window))
-    tiled = (nz, window, ny, window, nx, window)
-    whole = inside[kept].reshape(tiled).all(axis=(1, 3, 5))
-    cubes = np.asarray(values)[kept].reshape(tiled).transpose(0, 2, 4, 1, 3, 5)[whole]
-    return np.asarray(cubes.reshape(-1, window**3).astype(np.float64).var(axis=1, ddof=1))
+    tiled = (window, ny, window, nx, window)
+    found = [np.empty(0)]
+    for first in range(0, nz * window, window):  # one layer of cubes at a time: air may fill half of the volume
+        kept = (slice(first, first + window), slice(0, ny * window), slice(0, nx * window))
+        whole = inside[kept].reshape(tiled).all(axis=(0, 2, 4))
+        cubes = np.asarray(values[kept]).reshape(tiled).transpose(1, 3, 0, 2, 4)[whole]
+        found.append(cubes.reshape(-1, window**3).astype(np.float64).var(axis=1, ddof=1))
+    return np.concatenate(found)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from npsi_twin.errors import IncompatibleError, ParameterError
 from npsi_twin.morphology.collector import BoolArray
 from npsi_twin.morphology.distance import squared_distance
+from npsi_twin.morphology.slabs import over_slabs
 from npsi_twin.volumes import FloatArray
 
 Numbers = NDArray[np.int32]
@@ -119,8 +120,9 @@ def find_bodies(
     particle_of = _merge(peaks, lower[order], upper[order], neck[order], split_ratio**2)
     _, renumbered = np.unique(particle_of[1:], return_inverse=True)
     number = np.concatenate([[0], renumbered + 1]).astype(np.int32)
-    particle = number[basin]
-    return Bodies(particle, _agglomerates(particle, silicon, int(number.max()), contact_share), voxel_nm)
+    for image in basin:
+        image[:] = number[image]
+    return Bodies(basin, _agglomerates(basin, silicon, int(number.max()), contact_share), voxel_nm)
 
 
 def _agglomerates(particle: Numbers, silicon: BoolArray, count: int, contact_share: float) -> Numbers:
@@ -139,53 +141,61 @@ def _agglomerates(particle: Numbers, silicon: BoolArray, count: int, contact_sha
     return np.asarray(group, np.int32)
 
 
-@njit(cache=True, nogil=True)
 def _climb(squared: FloatArray, basin: Numbers) -> FloatArray:
     """Fill in the basins of steepest ascent, from 1 in the order of their maxima; return their squared depths.
 
     Of equally steep ways the first is taken. A voxel without a deeper neighbour is a maximum; on a plateau there are
     several, which `_merge` joins.
     """
+    over_slabs(lambda a, b: _look_up(squared, basin, a, b), squared.shape[0])
+    return _number(squared.ravel(), basin.ravel())
+
+
+@njit(cache=True, nogil=True)
+def _look_up(squared: FloatArray, leads: Numbers, first: int, beyond: int) -> None:
+    """Write, for every voxel, where the steepest ascent leads next, as -1 - place; 0 outside the envelope."""
     nz, ny, nx = squared.shape
-    target = np.empty(squared.size, np.int32)
-    flat = squared.ravel()
-    for z in range(nz):
+    for z in range(first, beyond):
         for y in range(ny):
             for x in range(nx):
-                here = (z * ny + y) * nx + x
-                target[here] = here
-                depth = np.sqrt(flat[here])
-                steepest = np.float32(0)
-                if depth == 0:
+                here, depth = squared[z, y, x], np.sqrt(squared[z, y, x])
+                leads[z, y, x] = 0
+                if here == 0:
                     continue
+                target, steepest = (z * ny + y) * nx + x, np.float32(0)
                 for n in range(27):
                     dz, dy, dx = n // 9 - 1, n // 3 % 3 - 1, n % 3 - 1
                     w, v, u = z + dz, y + dy, x + dx
-                    if n == 13 or w < 0 or w >= nz or v < 0 or v >= ny or u < 0 or u >= nx:
+                    if w < 0 or w >= nz or v < 0 or v >= ny or u < 0 or u >= nx or squared[w, v, u] <= here:
                         continue
                     rise = (np.sqrt(squared[w, v, u]) - depth) / np.sqrt(np.float32(dz * dz + dy * dy + dx * dx))
                     if rise > steepest:
-                        steepest = rise
-                        target[here] = (w * ny + v) * nx + u
-    numbers = basin.ravel()
+                        target, steepest = (w * ny + v) * nx + u, rise
+                leads[z, y, x] = -1 - target
+
+
+@njit(cache=True, nogil=True)
+def _number(squared: FloatArray, leads: Numbers) -> FloatArray:
+    """Replace where the voxels lead by the number of the maximum at the end; return the maxima's squared depths."""
     count = 0
-    for here in range(flat.size):
-        numbers[here] = 0
-        if flat[here] > 0 and target[here] == here:
-            count += 1
-            numbers[here] = count
+    for here in range(leads.size):
+        count += leads[here] == -1 - here
     peaks = np.zeros(count + 1, np.float32)
-    for here in range(flat.size):
-        if flat[here] > 0:
-            top = here
-            while numbers[top] == 0:
-                top = target[top]
-            number = numbers[top]
-            peaks[number] = flat[top] if target[top] == top else peaks[number]
-            step = here
-            while numbers[step] == 0:
-                numbers[step] = number
-                step = target[step]
+    count = 0
+    for here in range(leads.size):
+        if leads[here] == -1 - here:
+            count += 1
+            leads[here] = count
+            peaks[count] = squared[here]
+    for here in range(leads.size):
+        top = here
+        while leads[top] < 0:
+            top = -1 - leads[top]
+        number, step = leads[top], here
+        while leads[step] < 0:
+            following = -1 - leads[step]
+            leads[step] = number
+            step = following
     return peaks
 
 

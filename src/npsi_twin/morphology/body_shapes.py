@@ -16,6 +16,7 @@ Holds for bodies of a radius of 8 voxels and more within 2 % (sphericity) and 1 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -25,9 +26,10 @@ from npsi_twin.morphology.bodies import Bodies, Numbers, find_bodies
 from npsi_twin.morphology.collector import BoolArray
 from npsi_twin.morphology.measurement_recipe import MeasurementRecipe
 from npsi_twin.morphology.pore_space import directions_of
+from npsi_twin.morphology.profiles import AttenuationProfile
 from npsi_twin.morphology.quantities import Measured, missing
 from npsi_twin.morphology.regions import Regions, unresolved
-from npsi_twin.volumes import FloatArray
+from npsi_twin.volumes import FloatArray, Volume
 
 Column = NDArray[np.float64]
 
@@ -154,7 +156,7 @@ def _gather(
                         crossed[here, d] += 1
 
 
-def core_shell_index(numbers: Numbers, attenuation_per_um: NDArray[np.floating]) -> float:
+def core_shell_index(numbers: Numbers, attenuation_per_um: NDArray[np.floating], *, air_per_um: float = 0.0) -> float:
     """Return the attenuation of the bodies' deepest third over that of their shallowest; see the head of this module.
 
     Parameters
@@ -162,7 +164,9 @@ def core_shell_index(numbers: Numbers, attenuation_per_um: NDArray[np.floating])
     numbers
         Number of the body of every voxel, from 1, (z, y, x); 0 where there is none.
     attenuation_per_um
-        Attenuation above that of air, 1/um, same shape.
+        Attenuation, 1/um, same shape.
+    air_per_um
+        That of air, which is taken off, 1/um.
 
     Returns
     -------
@@ -183,12 +187,12 @@ def core_shell_index(numbers: Numbers, attenuation_per_um: NDArray[np.floating])
     depth = edt.edt(np.require(numbers, np.int32, ["C", "W"]).view(np.uint32))
     if not np.isfinite(depth).all():  # one body fills the volume and has no rim
         return float("nan")
-    kind = np.where(depth > 1, (depth * _DEPTH_CLASSES).astype(np.int32), -1)
     deepest = np.full(int(numbers.max()) + 1, -1, np.int64)
-    _deepest(numbers, kind, deepest)
+    _deepest(numbers, depth, deepest)
     start = np.concatenate([[0], np.cumsum(deepest + 1)])
     voxels, total = np.zeros(int(start[-1]), np.int64), np.zeros(int(start[-1]))
-    _sort_by_depth(numbers, kind, np.asarray(attenuation_per_um, np.float32), start, voxels, total)
+    attenuation = np.asarray(attenuation_per_um, np.float32)
+    _sort_by_depth(numbers, depth, attenuation, np.float32(air_per_um), start, voxels, total)
     inner = outer = 0.0
     for body in range(1, deepest.size):
         n, s = voxels[start[body] : start[body + 1]], total[start[body] : start[body + 1]]
@@ -206,20 +210,21 @@ def _first(voxels: NDArray[np.int64], total: Column, wanted: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _deepest(numbers: Numbers, kind: Numbers, deepest: NDArray[np.int64]) -> None:
+def _deepest(numbers: Numbers, depth: FloatArray, deepest: NDArray[np.int64]) -> None:
     for z in range(numbers.shape[0]):
         for y in range(numbers.shape[1]):
             for x in range(numbers.shape[2]):
                 here = numbers[z, y, x]
-                if here > 0 and kind[z, y, x] > deepest[here]:
-                    deepest[here] = kind[z, y, x]
+                if here > 0 and depth[z, y, x] > 1:
+                    deepest[here] = max(deepest[here], int(depth[z, y, x] * _DEPTH_CLASSES))
 
 
 @njit(cache=True, nogil=True)
 def _sort_by_depth(
     numbers: Numbers,
-    kind: Numbers,
+    depth: FloatArray,
     attenuation: FloatArray,
+    air: np.float32,
     start: NDArray[np.int64],
     voxels: NDArray[np.int64],
     total: Column,
@@ -227,10 +232,10 @@ def _sort_by_depth(
     for z in range(numbers.shape[0]):
         for y in range(numbers.shape[1]):
             for x in range(numbers.shape[2]):
-                if numbers[z, y, x] > 0 and kind[z, y, x] >= 0:
-                    place = start[numbers[z, y, x]] + kind[z, y, x]
+                if numbers[z, y, x] > 0 and depth[z, y, x] > 1:
+                    place = start[numbers[z, y, x]] + int(depth[z, y, x] * _DEPTH_CLASSES)
                     voxels[place] += 1
-                    total[place] += attenuation[z, y, x]
+                    total[place] += attenuation[z, y, x] - air
 
 
 _UNITS = {
@@ -244,9 +249,13 @@ _UNITS = {
 
 
 def body_quantities(
-    regions: Regions, attenuation_above_air: FloatArray | None, why_no_attenuation: str, recipe: MeasurementRecipe
+    regions: Regions,
+    attenuation: Volume | None,
+    profile: AttenuationProfile | None,
+    why_no_attenuation: str,
+    recipe: MeasurementRecipe,
 ) -> dict[str, Measured]:
-    """Measure particles and agglomerates of the layer; the attenuation is cropped like the regions."""
+    """Measure particles and agglomerates of the layer; the profile says what air attenuates."""
     reason = ""
     if not recipe.bodies:
         reason = "not asked for (bodies = false)"
@@ -288,7 +297,12 @@ def body_quantities(
     found["agglomerated_share"] = Measured(
         share, float("nan"), bodies.count, "", "volume of agglomerates of two or more particles over that of all bodies"
     )
-    found["core_shell_index"] = _core_shell(bodies, attenuation_above_air, why_no_attenuation)
+    if attenuation is None or profile is None:
+        found["core_shell_index"] = missing("", why_no_attenuation)
+    elif not np.isfinite(profile.air_per_um):
+        found["core_shell_index"] = missing("", "no air in view above the layer")
+    else:
+        found["core_shell_index"] = _core_shell(bodies, attenuation.values[:, regions.rows], profile.air_per_um)
     return found
 
 
@@ -308,10 +322,11 @@ def _agglomerate_size(volume: Column) -> Measured:
     return Measured(mean, spread, volume.size, "um", "ball of the volume-weighted mean volume; whole agglomerates")
 
 
-def _core_shell(bodies: Bodies, attenuation: FloatArray | None, reason: str) -> Measured:
-    if attenuation is None:
-        return missing("", reason)
-    index = core_shell_index(bodies.agglomerate[bodies.particle], attenuation)
+def _core_shell(bodies: Bodies, attenuation: NDArray[Any], air_per_um: float) -> Measured:
+    numbers = np.empty(bodies.particle.shape, np.int32)
+    for agglomerate, particle in zip(numbers, bodies.particle, strict=True):
+        agglomerate[:] = bodies.agglomerate[particle]
+    index = core_shell_index(numbers, attenuation, air_per_um=air_per_um)
     note = "attenuation of the agglomerates' deepest third over their shallowest"
     if not np.isfinite(index):
         return missing("", "no body of enough voxels, or none whose rim attenuates")

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from npsi_twin.errors import DataError
+from npsi_twin.morphology.connectivity import body_sizes, face_connected
 from npsi_twin.recipes import MadeBy
 from npsi_twin.volumes import Volume
 
@@ -112,20 +113,22 @@ def find_collector(attenuation: Volume) -> Collector:
     (True, 0.047)
     """
     values = np.asarray(attenuation.values)
-    if not np.all(np.isfinite(values)):
+    if not all(np.isfinite(image).all() for image in values):
         raise DataError(
             "find_collector: the attenuation holds NaN or infinite voxels; every voxel must be finite. "
             "Mask or replace them before (a reconstruction of this package holds none)."
         )
-    smooth = ndimage.gaussian_filter(values.astype(np.float32), 1.0, mode="nearest")
+    smooth = ndimage.gaussian_filter(np.asarray(values, np.float32), 1.0, mode="nearest")
     plateau = _plateau(smooth)
     foil = _largest_body(smooth > plateau / 2)
     top, length = longest_runs(foil)
     _refuse_what_is_no_foil(foil, length)
     _refuse_a_foil_that_is_not_below(values, foil, attenuation.voxel_nm)
     surface = _half_level_heights(smooth, top, length, plateau, attenuation.voxel_nm)
+    del smooth  # as large as the volume itself
     rows = (values.shape[1] - 1) / 2 - surface / attenuation.voxel_nm
-    foil &= ~(np.arange(values.shape[1])[None, :, None] < rows[:, None, :])
+    for body, row in zip(foil, rows, strict=True):
+        body &= ~(np.arange(values.shape[1])[:, None] < row)  # a column without a surface keeps its foil
     surface, plane, tilt_deg = level_surface(surface, attenuation.voxel_nm)
     if not np.isfinite(tilt_deg) or tilt_deg > LARGEST_TILT_DEG:
         raise DataError(
@@ -154,6 +157,12 @@ def longest_runs(mask: BoolArray) -> tuple[IntArray, IntArray]:
         length = np.where(better, current, length)
         start = np.where(better, y + 1 - current, start)
     return start, length
+
+
+def occupied_rows(mask: BoolArray) -> slice:
+    """Return the rows (y) from the first to the last that hold any True; none of an empty mask."""
+    held = np.flatnonzero(mask.any(axis=(0, 2)))
+    return slice(int(held[0]), int(held[-1]) + 1) if held.size else slice(0, 0)
 
 
 def level_surface(surface_nm: HeightMap, voxel_nm: float) -> tuple[HeightMap, HeightMap, float]:
@@ -231,12 +240,13 @@ def _plateau(smooth: NDArray[np.float32]) -> float:
 
 
 def _largest_body(mask: BoolArray) -> BoolArray:
-    labels, count = ndimage.label(mask)
-    if count == 0:
-        return mask
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return np.asarray(labels == int(np.argmax(sizes)))
+    found = np.zeros(mask.shape, np.bool_)
+    rows = occupied_rows(mask)
+    bodies = face_connected(mask[:, rows])
+    sizes = body_sizes(bodies)
+    if sizes.size > 1:
+        found[:, rows] = bodies == 1 + int(np.argmax(sizes[1:]))
+    return found
 
 
 def _refuse_what_is_no_foil(foil: BoolArray, length: IntArray) -> None:

@@ -30,6 +30,7 @@ from scipy import ndimage
 
 from npsi_twin.errors import DataError
 from npsi_twin.morphology.collector import BoolArray
+from npsi_twin.morphology.connectivity import face_connected, kept_bodies
 from npsi_twin.morphology.layer_view import LayerView
 from npsi_twin.morphology.segmentation_recipe import SegmentationRecipe
 from npsi_twin.morphology.thresholds import threshold_by_rule
@@ -70,11 +71,11 @@ def multi_otsu(view: LayerView, recipe: SegmentationRecipe) -> Found:
 def hysteresis(view: LayerView, recipe: SegmentationRecipe) -> Found:
     """Call bright what exceeds the lower level and is connected to what exceeds the upper one."""
     threshold, low, high = _levels(view, recipe)
-    bodies, count = ndimage.label(_above_the_foil(view, view.smooth > low[:, None, None]))
-    held = np.zeros(count + 1, np.bool_)
+    bodies = face_connected(_above_the_foil(view, view.smooth > low[:, None, None]))
+    held = np.zeros(int(bodies.max(initial=0)) + 1, np.bool_)
     held[bodies[view.smooth > high[:, None, None]]] = True
     held[0] = False
-    return np.asarray(held[bodies]), threshold
+    return kept_bodies(bodies, held), threshold
 
 
 def watershed(view: LayerView, recipe: SegmentationRecipe) -> Found:
@@ -147,7 +148,7 @@ def _markers(view: LayerView, low: Thresholds, high: Thresholds) -> NDArray[np.i
 
 def _above_the_foil(view: LayerView, mask: BoolArray) -> BoolArray:
     """Drop what lies in the foil and in the guard band, through which every body would be connected."""
-    found = mask & ~view.collector.foil
-    for z in range(len(found)):
-        found[z] &= view.heights(z) > view.guard_voxels
-    return np.asarray(found)
+    found = np.empty(mask.shape, np.bool_)
+    for z, image in enumerate(mask):
+        found[z] = image & ~view.collector.foil[z] & (view.heights(z) > view.guard_voxels)
+    return found

@@ -29,12 +29,12 @@ from npsi_twin.morphology.measurement_recipe import MeasurementRecipe
 from npsi_twin.morphology.porosity import fraction_quantities, particle_quantities, thickness_quantities
 from npsi_twin.morphology.profiles import AttenuationProfile, attenuation_profile
 from npsi_twin.morphology.quantities import Curve, Measured, Measurements, missing, of_map
-from npsi_twin.morphology.regions import Regions, find_regions
+from npsi_twin.morphology.regions import find_regions
 from npsi_twin.morphology.thickness import SILICON, SOLIDS, FoilSurface, foil_surface, thickness_map
 from npsi_twin.morphology.topology import topology_quantities
 from npsi_twin.morphology.transport import transport_quantities
 from npsi_twin.recipes import MadeBy
-from npsi_twin.volumes import FloatArray, Phase, Volume
+from npsi_twin.volumes import Phase, Volume
 
 __all__ = ["Measured", "MeasurementRecipe", "Measurements", "measure", "relabel"]
 
@@ -133,7 +133,7 @@ def measure(labels: Volume, attenuation: Volume | None = None, recipe: Measureme
     found |= topology_quantities(regions) | contact_quantities(regions, recipe) | transport_quantities(regions, recipe)
     found |= _attenuations(profile, reason, recipe)
     found |= texture_quantities(regions, labels, attenuation, reason, recipe)
-    found |= body_quantities(regions, *_above_air(attenuation, profile, reason, regions), recipe)
+    found |= body_quantities(regions, attenuation, profile, reason, recipe)
     lithium, line = lithium_quantities(regions, attenuation, profile, reason, recipe)
     correlation, s2 = correlation_quantities(regions, recipe)
     thickness, distributions = thickness_quantities(regions, recipe)
@@ -259,18 +259,6 @@ def _profile(
     return attenuation_profile(
         labels, attenuation, foil, top_nm, foil_band_nm=recipe.foil_band_nm, air_gap_nm=recipe.air_gap_nm
     ), ""
-
-
-def _above_air(
-    attenuation: Volume | None, profile: AttenuationProfile | None, why: str, regions: Regions
-) -> tuple[FloatArray | None, str]:
-    """Return the attenuation above that of air, cropped like the regions, or the reason why there is none."""
-    if attenuation is None or profile is None:
-        return None, why
-    if not np.isfinite(profile.air_per_um):
-        return None, "no air in view above the layer"
-    cropped = np.asarray(attenuation.values)[:, regions.rows].astype(np.float32)
-    return cropped - np.float32(profile.air_per_um), ""
 
 
 def _from_mean_foil(

@@ -74,7 +74,7 @@ class AttenuationProfile:
     @property
     def normalised(self) -> Curve:
         """Normalised attenuation (foil 1, air 0) averaged over columns at each distance, (k,); NaN without any."""
-        return self.normalise(_mean(self.columns_per_um, (1, 2)))
+        return self.normalise(np.array([_mean(columns) for columns in self.columns_per_um]))
 
     def normalise(self, attenuation_per_um: Curve) -> Curve:
         """Return attenuation in units of the foil's above air."""
@@ -83,7 +83,7 @@ class AttenuationProfile:
     def plateau_map(self, low_nm: float, high_nm: float) -> HeightMap:
         """Return the normalised attenuation of every column, averaged over a band of distances, (z, x)."""
         band = (self.distance_nm >= low_nm) & (self.distance_nm <= high_nm)
-        return self.normalise(_mean(self.columns_per_um[band], 0))
+        return self.normalise(_mean_along(self.columns_per_um[band]))
 
     def inventory_map_um(self, guard_nm: float) -> HeightMap:
         """Return the areal inventory g T of every column, um of foil material, (z, x).
@@ -159,7 +159,9 @@ def attenuation_profile(
     steps = np.arange(-deepest, highest)
     distance = np.asarray((steps + 0.5) * voxel, np.float64)
     columns = np.full((steps.size, *foil.row.shape), np.nan, np.float32)
-    in_foil = np.zeros(columns.shape, np.bool_)
+    depth = (distance <= -foil_band_nm[0]) & (distance >= -foil_band_nm[1])
+    foil_columns = np.full((np.count_nonzero(depth), *foil.row.shape), np.nan, np.float32)
+    deep = 0
     air_sum, air_count = 0.0, 0
     for number, step in enumerate(steps):
         row = foil.row - 1 - int(step)
@@ -167,12 +169,13 @@ def attenuation_profile(
         grey = _gather(attenuation.values, row)
         phase = _gather(labels.values, row)
         columns[number] = np.where(inside, grey, np.nan)
-        in_foil[number] = inside & (phase == Phase.CURRENT_COLLECTOR)
+        if depth[number]:
+            foil_columns[deep] = np.where(inside & (phase == Phase.CURRENT_COLLECTOR), grey, np.nan)
+            deep += 1
         if distance[number] > layer_top_nm + air_gap_nm:
             air = grey[inside & (phase == Phase.VOID)]
             air_sum, air_count = air_sum + float(air.sum(dtype=np.float64)), air_count + air.size
-    depth = (distance <= -foil_band_nm[0]) & (distance >= -foil_band_nm[1])
-    per_column = _mean(np.where(in_foil[depth], columns[depth], np.nan), 0)
+    per_column = _mean_along(foil_columns)
     known = per_column[np.isfinite(per_column)]
     foil_level = float(known.mean()) if known.size else float("nan")
     foil_spread = float(known.std()) if known.size else float("nan")
@@ -185,9 +188,17 @@ def _gather(values: NDArray[np.generic], row: IntArray) -> NDArray[np.generic]:
     return np.take_along_axis(values, clipped[:, None, :], axis=1)[:, 0]
 
 
-def _mean(values: NDArray[np.float32], axis: int | tuple[int, ...]) -> Curve:
+def _mean(values: NDArray[np.float32], axis: int | None = None) -> Curve:
     """Mean of what is finite, in float64; NaN where nothing is, without numpy's warning."""
     finite = np.isfinite(values)
     count = finite.sum(axis=axis)
     total = np.where(finite, values, 0.0).sum(axis=axis, dtype=np.float64)
     return np.asarray(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+
+
+def _mean_along(columns: NDArray[np.float32]) -> HeightMap:
+    """Mean of every column's finite values, (k, z, x) -> (z, x), slice by slice."""
+    found = np.empty(columns.shape[1:])
+    for z, row in enumerate(found):
+        row[:] = _mean(columns[:, z], 0)
+    return found

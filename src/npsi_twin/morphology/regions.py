@@ -5,7 +5,6 @@ and the top of the silicon, column by column; **particles** are the silicon clos
 count and gaps between particles do not. In labels without a foil the layer is the whole volume.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ from npsi_twin.morphology.collector import BoolArray
 from npsi_twin.morphology.measurement_recipe import MeasurementRecipe
 from npsi_twin.morphology.pore_space import closed_envelope
 from npsi_twin.morphology.quantities import Blocks
-from npsi_twin.morphology.thickness import SILICON, SOLIDS, FoilSurface, layer_voxels
+from npsi_twin.morphology.thickness import SILICON, SOLIDS, FoilSurface, above_foil, is_one_of, top_rows
 from npsi_twin.volumes import Volume
 
 
@@ -82,22 +81,21 @@ def find_regions(labels: Volume, foil: FoilSurface, recipe: MeasurementRecipe) -
         How to measure.
     """
     whole = np.asarray(labels.values, np.uint8)
-    layer = layer_voxels(labels, foil, minimum_run_nm=recipe.minimum_run_nm)
     if foil.valid.any():
+        top = top_rows(labels, SILICON, foil, minimum_run_nm=recipe.minimum_run_nm)
         above = int(np.ceil(2 * recipe.closing_radius_nm / labels.voxel_nm)) + 1  # room for the closing over the layer
-        occupied = np.flatnonzero(layer.any(axis=(0, 2)))
-        rows = slice(max(0, int(occupied[0]) - above), int(occupied[-1]) + 1) if occupied.size else slice(0, 1)
-        y = np.arange(whole.shape[1])[None, :, None]
-        space = (y < foil.row[:, None, :]) & foil.valid[:, None, :]
+        held = top < foil.row
+        rows = slice(max(0, int(top[held].min()) - above), int(foil.row[held].max())) if held.any() else slice(0, 1)
+        layer, space = above_foil(foil, rows, top), above_foil(foil, rows)
         note = "layer between foil and top of the silicon"
     else:
-        rows, space, note = slice(0, whole.shape[1]), layer, "whole volume (no current collector in the labels)"
+        rows, note = slice(0, whole.shape[1]), "whole volume (no current collector in the labels)"
+        layer = space = np.ones(whole.shape, np.bool_)
     values = np.ascontiguousarray(whole[:, rows])
-    layer, space = (np.ascontiguousarray(part[:, rows]) for part in (layer, space))
-    silicon = _members(values, SILICON)
+    silicon = is_one_of(values, SILICON)
     particles = closed_envelope(silicon & space, recipe.closing_radius_nm, labels.voxel_nm, beyond=~space)
     blocks = Blocks(values.shape[0], recipe.blocks)
-    solids = _members(values, SOLIDS)
+    solids = is_one_of(values, SOLIDS)
     return Regions(values, silicon, solids, layer, space, particles, foil, rows, blocks, labels.voxel_nm, note)
 
 
@@ -106,9 +104,3 @@ def unresolved(regions: Regions, recipe: MeasurementRecipe) -> str:
     if recipe.closing_radius_nm >= regions.voxel_nm:
         return ""
     return f"the closing radius of {recipe.closing_radius_nm:g} nm is below one voxel ({regions.voxel_nm:g} nm)"
-
-
-def _members(values: NDArray[np.uint8], phases: Collection[int]) -> BoolArray:
-    member = np.zeros(256, np.bool_)
-    member[list(phases)] = True
-    return member[values]

@@ -33,11 +33,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from npsi_twin.errors import DataError
 from npsi_twin.morphology import layer_methods
-from npsi_twin.morphology.collector import BoolArray, Collector, find_collector
+from npsi_twin.morphology.collector import BoolArray, Collector, find_collector, occupied_rows
+from npsi_twin.morphology.connectivity import body_sizes, face_connected, kept_bodies
 from npsi_twin.morphology.layer_view import LayerView
 from npsi_twin.morphology.needle import find_needle
 from npsi_twin.morphology.segmentation_recipe import (
@@ -179,8 +179,7 @@ def _silicon(bright: BoolArray, view: LayerView, recipe: SegmentationRecipe) -> 
         near = bright[z] & (height > 0) & (height <= farthest)
         trusted = np.clip(np.ceil(view.surface_row[z] - guard).astype(np.intp) - 1, 0, rows - 1)
         above = np.take_along_axis(near, trusted[None, :], axis=0)
-        silicon[z] = np.where((height > 0) & (height <= guard), above, near)
-    silicon &= ~collector.foil
+        silicon[z] = np.where((height > 0) & (height <= guard), above, near) & ~collector.foil[z]
     if recipe.outside_needle == "void":
         needle = find_needle(collector)
         if needle is not None:
@@ -189,9 +188,12 @@ def _silicon(bright: BoolArray, view: LayerView, recipe: SegmentationRecipe) -> 
 
 
 def _without_specks(mask: BoolArray, minimum: int) -> BoolArray:
+    """Drop, in place, the bodies of fewer voxels."""
     if minimum <= 1:
         return mask
-    labels, _ = ndimage.label(mask)
-    keep = np.bincount(labels.ravel()) >= minimum
-    keep[0] = False
-    return np.asarray(keep[labels])
+    rows = occupied_rows(mask)
+    bodies = face_connected(mask[:, rows])
+    large = body_sizes(bodies) >= minimum
+    large[0] = False
+    mask[:, rows] = kept_bodies(bodies, large)
+    return mask

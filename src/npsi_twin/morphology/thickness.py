@@ -161,6 +161,27 @@ def thickness_map(
     return np.where(foil.valid & (thickness > 0), thickness.astype(np.float64), np.nan)
 
 
+def above_foil(foil: FoilSurface, rows: slice, top: IntArray | None = None) -> BoolArray:
+    """Return the voxels of some rows (y) that lie above the foil and not above a top, bool (z, rows, x).
+
+    Parameters
+    ----------
+    foil
+        The surface.
+    rows
+        From the first to the one before ``stop``.
+    top
+        Row of the uppermost voxel of every column, (z, x); none is too high when None.
+    """
+    y = np.arange(rows.start, rows.stop)[:, None]
+    found = np.empty((foil.row.shape[0], y.size, foil.row.shape[1]), np.bool_)
+    for z, inside in enumerate(found):
+        inside[:] = (y < foil.row[z]) & foil.valid[z]
+        if top is not None:
+            inside &= y >= top[z]
+    return found
+
+
 def layer_voxels(labels: Volume, foil: FoilSurface, *, minimum_run_nm: float = 100.0) -> BoolArray:
     """Return the voxels between the foil's surface and the top of the silicon, bool (z, y, x); all without a foil.
 
@@ -172,5 +193,14 @@ def layer_voxels(labels: Volume, foil: FoilSurface, *, minimum_run_nm: float = 1
     if not foil.valid.any():
         return np.ones(labels.values.shape, np.bool_)
     top = top_rows(labels, SILICON, foil, minimum_run_nm=minimum_run_nm)
-    y = np.arange(labels.values.shape[1])[None, :, None]
-    return np.asarray((y >= top[:, None, :]) & (y < foil.row[:, None, :]) & foil.valid[:, None, :])
+    return above_foil(foil, slice(0, labels.values.shape[1]), top)
+
+
+def is_one_of(values: NDArray[np.uint8], phases: Collection[int]) -> BoolArray:
+    """Return which voxels carry one of some labels, bool, same shape."""
+    member = np.zeros(256, np.bool_)
+    member[list(phases)] = True
+    found = np.empty(values.shape, np.bool_)
+    for z, image in enumerate(values):  # numpy makes eight-byte indices of what it looks up
+        found[z] = member[image]
+    return found

@@ -12,7 +12,7 @@ and with voxels that hang together by their corners the same of its complement, 
 mean of the two takes neither side's part where the grid leaves it open, so that a level-cut field at one half has no
 bias, and pores and solid share one number. Only cells inside the region count: the volume's border adds nothing.
 
-Connectivity is by faces.
+What hangs together is told by `connectivity`, by faces.
 
 References
 ----------
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from npsi_twin.errors import IncompatibleError
 from npsi_twin.morphology.collector import BoolArray
+from npsi_twin.morphology.connectivity import body_sizes, face_connected, reached_from
 from npsi_twin.morphology.quantities import Measured, missing, per_slice
 from npsi_twin.morphology.regions import Regions
 from npsi_twin.morphology.slabs import over_slabs
@@ -146,32 +147,6 @@ def _count_cells(
         cells[z] = number
 
 
-def face_connected(mask: BoolArray) -> NDArray[np.uint32]:
-    """Return the number of every voxel's body, from 1; bodies hang together by faces. 0 outside the mask."""
-    import cc3d
-
-    if mask.size == 0:
-        return np.zeros(mask.shape, np.uint32)
-    writeable = np.require(mask, requirements=["C", "W"])  # cc3d takes no read-only array
-    return np.asarray(cc3d.connected_components(writeable, connectivity=6, out_dtype=np.uint32))
-
-
-def reached_from(mask: BoolArray, start: BoolArray) -> BoolArray:
-    """Return the bodies of a mask that hold at least one voxel of ``start``.
-
-    Examples
-    --------
-    >>> mask = np.array([[[True, True, False, True]]])
-    >>> reached_from(mask, np.array([[[True, False, False, False]]])).tolist()
-    [[[True, True, False, False]]]
-    """
-    bodies = face_connected(mask)
-    reached = np.zeros(int(bodies.max(initial=0)) + 1, np.bool_)
-    reached[np.unique(bodies[start & mask])] = True
-    reached[0] = False
-    return np.asarray(reached[bodies])
-
-
 _NO_FOIL = "no current collector in the labels"
 
 
@@ -215,7 +190,7 @@ def topology_quantities(regions: Regions) -> dict[str, Measured]:
 
 def _largest_share(phase: BoolArray, regions: Regions, words: str) -> Measured:
     """Return the share of a phase that its largest face-connected body holds."""
-    sizes = np.bincount(face_connected(phase).ravel())[1:]
+    sizes = body_sizes(face_connected(phase))[1:]
     if sizes.size == 0:
         return missing("", f"no {words} in the {regions.note}")
     share = float(sizes.max() / sizes.sum())

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 
 from npsi_twin.errors import NotConvergedError
 from npsi_twin.morphology.collector import BoolArray
+from npsi_twin.morphology.connectivity import face_connected, kept_bodies
 from npsi_twin.morphology.measurement_recipe import MeasurementRecipe
 from npsi_twin.morphology.quantities import Measured, missing
 from npsi_twin.morphology.regions import Regions
 from npsi_twin.morphology.slabs import over_slabs
-from npsi_twin.morphology.topology import face_connected
 
 Field = NDArray[np.float64]
 
@@ -88,7 +88,7 @@ def _through(phase: BoolArray) -> BoolArray:
     kept = np.zeros(int(bodies.max(initial=0)) + 1, np.bool_)
     kept[both] = True
     kept[0] = False
-    return np.asarray(kept[bodies])
+    return kept_bodies(bodies, kept)
 
 
 def _flux(phase: BoolArray) -> float:
