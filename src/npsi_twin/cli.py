@@ -16,16 +16,20 @@ import typer
 
 from npsi_twin import cli_campaigns, cli_files, cli_records, cli_stages
 from npsi_twin.cli_options import (
+    BreakLock,
     ConditionName,
     HypothesisName,
     Json,
+    MaxMemory,
     Out,
     Overwrite,
     Preset,
     ProjectorOption,
     Resume,
+    Scheduler,
     Seed,
     SpecificationFile,
+    Threads,
     Workers,
     print_result,
     specification_from,
@@ -169,16 +173,19 @@ def plan(
     spec: SpecificationFile = None,
     preset: Preset = None,
     workers: Workers = 1,
+    max_memory: MaxMemory = None,
     as_json: Json = False,
 ) -> None:
     """Print expected memory, disk and time of every stage before anything runs.
 
     Example: npsi-twin plan --preset zhao2018
     """
-    from npsi_twin.plan import plan_twin
+    from npsi_twin.plan import plan_twin, within_memory
 
-    costs = plan_twin(specification_from(spec, preset, None), workers=workers)
-    print_result(costs.as_dict(), as_json, lambda _: costs.as_text())
+    specification = within_memory(specification_from(spec, preset, None), max_memory, workers=workers)
+    costs, height = plan_twin(specification, workers=workers), specification.execution.slab_rows
+    told = costs.as_dict() | {"slab_rows": height}
+    print_result(told, as_json, lambda _: f"{costs.as_text()}\nslabs of at most {height} detector rows")
 
 
 @app.command()
@@ -187,27 +194,36 @@ def run(
     out: Out = Path("runs/twin"),
     preset: Preset = None,
     workers: Workers = 1,
+    threads: Threads = None,
+    scheduler: Scheduler = None,
+    max_memory: MaxMemory = None,
     seed: Seed = None,
     condition: ConditionName = None,
     hypothesis: HypothesisName = None,
     projector: ProjectorOption = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    break_lock: BreakLock = False,
     as_json: Json = False,
 ) -> None:
     """Walk the whole road: build, scan, reconstruct, segment, measure, compare, report.
 
     Example: npsi-twin run --preset demo --condition 2000/100 --hypothesis agglomeration --out runs/aged
     """
+    from npsi_twin.plan import within_memory
     from npsi_twin.twin import run_twin
 
+    specification = specification_from(spec, preset, seed, condition, hypothesis, projector)
     with progress_shown() as progress:
         result = run_twin(
-            specification_from(spec, preset, seed, condition, hypothesis, projector),
+            within_memory(specification, max_memory, workers=workers),
             out,
             workers=workers,
+            threads=threads,
+            scheduler=scheduler,
             resume=resume,
             overwrite=overwrite,
+            break_lock=break_lock,
             progress=progress,
         )
     print_result(result, as_json, lambda _: f"Done. Open {out / 'report.html'}")

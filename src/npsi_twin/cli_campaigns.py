@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from npsi_twin.cli_options import Json, Resume, Seed, Workers, print_result, specification_from
+from npsi_twin.cli_options import BreakLock, Json, Resume, Seed, Workers, print_result, specification_from
 from npsi_twin.cli_progress import progress_shown
 from npsi_twin.errors import ParameterError
 
@@ -104,6 +104,7 @@ def phantoms(
     seed: Annotated[int, typer.Option(min=0, help="Root of every random number.")] = 42,
     workers: Workers = 1,
     resume: Resume = False,
+    break_lock: BreakLock = False,
     as_json: Json = False,
 ) -> None:
     """Make labelled volumes to train on: electrodes, states and microscopes at random, scanned and reconstructed.
@@ -139,6 +140,7 @@ def phantoms(
             seeds=Seeds(seed),
             workers=workers,
             resume=resume,
+            break_lock=break_lock,
             progress=progress,
         )
     print_result(result, as_json, lambda _: f"Made {result['cases']} cases. Read {out / 'README.md'}")

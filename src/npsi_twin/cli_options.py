@@ -88,6 +88,19 @@ FlatFromAir = Annotated[
 ]
 NoDarks = Annotated[bool, typer.Option("--no-darks", help="Take the dark level as zero where no darks were taken.")]
 RingCurrent = Annotated[bool, typer.Option("--ring-current", help="Divide by the ring's current that the scan tells.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads of each worker; its share of the processors when left out.")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="Dask scheduler whose workers do the slabs, tcp://HOST:8786; see docs/cluster.md."),
+]
+MaxMemory = Annotated[
+    str | None, typer.Option(help="Memory to stay within, e.g. 8GiB: slabs become as low as that needs.")
+]
+BreakLock = Annotated[
+    bool, typer.Option("--break-lock", help="Take the folder from a process of another machine that is gone.")
+]
 AllowRoot = Annotated[
     list[Path] | None,
     typer.Option(help="Folder in which files that the scan links to may lie, besides its own; may be repeated."),

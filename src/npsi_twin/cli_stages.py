@@ -8,11 +8,13 @@ import typer
 from npsi_twin.cli_options import (
     OWN_LABELS,
     AllowRoot,
+    BreakLock,
     ConditionName,
     FlatFromAir,
     HypothesisName,
     Json,
     LineIntegrals,
+    MaxMemory,
     NoDarks,
     Normalised,
     Out,
@@ -25,10 +27,12 @@ from npsi_twin.cli_options import (
     RingCurrent,
     RouteOption,
     RunPath,
+    Scheduler,
     Seed,
     SpecificationFile,
     Theta,
     ThetaUnitOption,
+    Threads,
     VolumeName,
     VoxelNm,
     Where,
@@ -48,6 +52,9 @@ def build(
     out: Out = Path("runs/twin"),
     preset: Preset = None,
     workers: Workers = 1,
+    threads: Threads = None,
+    scheduler: Scheduler = None,
+    max_memory: MaxMemory = None,
     seed: Seed = None,
     condition: ConditionName = None,
     hypothesis: HypothesisName = None,
@@ -58,11 +65,20 @@ def build(
 
     Example: npsi-twin build study.toml --out runs/study
     """
+    from npsi_twin.plan import within_memory
     from npsi_twin.twin import build_run
 
+    specification = specification_from(spec, preset, seed, condition, hypothesis)
     with progress_shown() as progress:
-        specification = specification_from(spec, preset, seed, condition, hypothesis)
-        result = build_run(specification, out, workers=workers, overwrite=overwrite, progress=progress)
+        result = build_run(
+            within_memory(specification, max_memory, workers=workers),
+            out,
+            workers=workers,
+            threads=threads,
+            scheduler=scheduler,
+            overwrite=overwrite,
+            progress=progress,
+        )
     print_result(result, as_json, lambda _: f"Wrote {out / 'truth.h5'}. Next: npsi-twin scan {out}")
 
 
@@ -84,11 +100,24 @@ def _stage(
     written: str,
     following: str,
     scan_format: Literal["dataexchange", "nxtomo"] = "dataexchange",
+    *,
+    threads: int | None = None,
+    scheduler: str | None = None,
+    break_lock: bool = False,
 ) -> None:
     from npsi_twin.twin import run_stage
 
     with progress_shown() as progress:
-        result = run_stage(folder, name, workers=workers, progress=progress, scan_format=scan_format)
+        result = run_stage(
+            folder,
+            name,
+            workers=workers,
+            threads=threads,
+            scheduler=scheduler,
+            break_lock=break_lock,
+            progress=progress,
+            scan_format=scan_format,
+        )
     print_result(result, as_json, lambda _: f"Wrote {folder / written}.{following}")
 
 
@@ -113,6 +142,9 @@ def scan(
     ] = "dataexchange",
     projector: ProjectorOption = None,
     workers: Workers = 1,
+    threads: Threads = None,
+    scheduler: Scheduler = None,
+    break_lock: BreakLock = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -141,7 +173,18 @@ def scan(
             projector=projector,
             overwrite=overwrite,
         )
-        _stage(path, "scan", workers, as_json, "scan.h5", f" Next: npsi-twin reconstruct {path}", scan_format)
+        _stage(
+            path,
+            "scan",
+            workers,
+            as_json,
+            "scan.h5",
+            f" Next: npsi-twin reconstruct {path}",
+            scan_format,
+            threads=threads,
+            scheduler=scheduler,
+            break_lock=break_lock,
+        )
         return
     if out is None or microscope is None:
         raise ParameterError(
@@ -163,7 +206,10 @@ def scan(
             scan_format=scan_format,
             execution=ExecutionRecipe(projector=projector or "auto"),
             workers=workers,
+            threads=threads,
+            scheduler=scheduler,
             overwrite=overwrite,
+            break_lock=break_lock,
             progress=progress,
         )
     print_result(
@@ -201,6 +247,9 @@ def reconstruct(
     ring_current: RingCurrent = False,
     allow_root: AllowRoot = None,
     workers: Workers = 1,
+    threads: Threads = None,
+    scheduler: Scheduler = None,
+    break_lock: BreakLock = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -231,7 +280,17 @@ def reconstruct(
             resume=resume,
             overwrite=overwrite,
         )
-        _stage(path, "reconstruct", workers, as_json, "reconstruction.h5", f" Next: npsi-twin segment {path}")
+        _stage(
+            path,
+            "reconstruct",
+            workers,
+            as_json,
+            "reconstruction.h5",
+            f" Next: npsi-twin segment {path}",
+            threads=threads,
+            scheduler=scheduler,
+            break_lock=break_lock,
+        )
         return
     if out is None:
         raise ParameterError("reconstruct: a scan file needs --out, the folder for its result.")
@@ -253,8 +312,11 @@ def reconstruct(
             assume_normalised=assume_normalised,
             reading=reading_from(theta, where, line_integrals, allow_root, repair=repair, flat_from_air=flat_from_air),
             workers=workers,
+            threads=threads,
+            scheduler=scheduler,
             resume=resume,
             overwrite=overwrite,
+            break_lock=break_lock,
             progress=progress,
         )
     axis = result["rotation_axis_px"]

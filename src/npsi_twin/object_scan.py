@@ -7,7 +7,7 @@ attenuation, and is projected, imaged and recorded by the same functions as an e
 """
 
 import tomllib
-from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,22 +19,22 @@ from npsi_twin import stages
 from npsi_twin.errors import DataError, IncompatibleError, OutOfRangeWarning, ParameterError
 from npsi_twin.execution import (
     ExecutionRecipe,
+    Executor,
     Progress,
     RunFolder,
     file_sha256,
     open_run,
+    opened_executor,
     silent,
-    slabs,
     write_text_whole,
-    written_whole,
 )
+from npsi_twin.execution.shards import Slab
 from npsi_twin.plan import check_resources, plan_object_scan
 from npsi_twin.projectors.choice import available_projector
 from npsi_twin.provenance import finish, input_facts, remember
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import PRESETS, parse_values, preset_specification, to_toml
 from npsi_twin.storage.own_object import Footprint, OwnObject, open_object
-from npsi_twin.storage.volumes import create_volumes, write_slab
 from npsi_twin.txm.microscope import MicroscopeRecipe, simulation_grid, stage_truth
 from npsi_twin.txm.presets import MICROSCOPES, microscope_preset
 from npsi_twin.volumes import VoxelGrid
@@ -93,7 +93,10 @@ def scan_object(
     scan_format: stages.ScanFormat = "dataexchange",
     execution: ExecutionRecipe | None = None,
     workers: int = 1,
+    threads: int | None = None,
+    scheduler: str | None = None,
     overwrite: bool = False,
+    break_lock: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Scan a user's own object.
@@ -115,7 +118,7 @@ def scan_object(
         Layout of the scan file.
     execution
         Height of a slab, and who projects; the default when None.
-    workers, overwrite, progress
+    workers, threads, scheduler, overwrite, break_lock, progress
         As for `npsi_twin.twin.run_twin`.
 
     Returns
@@ -154,11 +157,14 @@ def scan_object(
         "format": scan_format,
         "version": version("npsi-twin"),
     }
-    with open_run(folder, request=request, overwrite=overwrite) as run:
+    with (
+        open_run(folder, request=request, overwrite=overwrite, break_lock=break_lock) as run,
+        opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
+    ):
         run.state["seed"] = seed
         write_text_whole(run.path / MICROSCOPE, to_toml(microscope, ("microscope",)))
         remember(run, asked=(MICROSCOPE,), inputs=(input_facts(path, str(request["object_sha256"])),))
-        _write_truth(run, found, microscope, Seeds(seed), execution, progress)
+        _write_truth(run, found, microscope, Seeds(seed), execution, executor, progress)
         stages.scan_attenuation(
             run,
             found.attenuation_per_um,
@@ -166,7 +172,7 @@ def scan_object(
             Seeds(seed),
             sample=path.stem,
             execution=execution,
-            workers=workers,
+            executor=executor,
             progress=progress,
             scan_format=scan_format,
         )
@@ -186,24 +192,28 @@ def _write_truth(
     microscope: MicroscopeRecipe,
     seeds: Seeds,
     execution: ExecutionRecipe,
+    executor: Executor,
     progress: Progress,
 ) -> None:
     """Write the object on the voxels that a reconstruction has, and what the stage really did."""
     detector = microscope.detector
     grid = VoxelGrid((detector.rows, detector.columns, detector.columns), detector.pixel_nm)
-    kinds = {"attenuation_per_um": np.float32}
-    tasks = slabs(detector.rows, execution.slab_rows)
-    with (
-        run.stage("truth", stages.TRUTH),
-        written_whole(run.path / stages.TRUTH) as path,
-        create_volumes(path, grid.shape, kinds, voxel_nm=grid.voxel_nm, compressed=True) as file,
-    ):
-        for done, rows in enumerate(tasks):
-            progress("truth", done, len(tasks))
-            write_slab(file, rows.start, {"attenuation_per_um": found.attenuation_per_um(grid, rows)})
-        progress("truth", len(tasks), len(tasks))
-        for name, values in asdict(stage_truth(microscope, seeds=seeds)).items():
-            file[f"scan/{name}"] = values
+    stages.write_truth(
+        run,
+        "truth",
+        partial(_object_rows, found, grid),
+        grid,
+        {"attenuation_per_um": np.float32},
+        stage_truth(microscope, seeds=seeds),
+        execution=execution,
+        executor=executor,
+        progress=progress,
+    )
+
+
+def _object_rows(found: OwnObject, grid: VoxelGrid, rows: range) -> Slab:
+    values = found.attenuation_per_um(grid, rows)
+    return Slab({"attenuation_per_um": stages.slices(values, compressed=True)}, {})
 
 
 def _check_fit(found: OwnObject, footprint: Footprint, microscope: MicroscopeRecipe) -> None:

@@ -6,13 +6,14 @@ two cores of a server. Times scale with the machine, memory and disk do not.
 
 import math
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from npsi_twin.errors import ResourceError
+from npsi_twin.errors import ParameterError, ResourceError
 from npsi_twin.execution import ExecutionRecipe, available_cpus
 from npsi_twin.morphology.profiles import AIR_BAND_NM
 from npsi_twin.projectors.fourier import GRID_BYTES
@@ -314,6 +315,63 @@ def plan_reconstruction(
     rows, beam = scan_file.rows, scan_file.beam
     slab = min(execution.slab_rows, rows)
     return Costs((_reconstruction_cost(rows, beam.columns, beam.views, slab, workers, recipe),), workers)
+
+
+def within_memory(specification: Specification, most: str | None, *, workers: int = 1) -> Specification:
+    """Return the specification with slabs as high as some memory allows, and no higher than it asks for.
+
+    Parameters
+    ----------
+    specification
+        What would be run.
+    most
+        Memory of all workers together, such as ``"8GiB"`` or ``"500MB"``; None changes nothing.
+    workers
+        Worker processes.
+
+    Raises
+    ------
+    ParameterError
+        When that is no amount of memory.
+    ResourceError
+        When slabs of one row need more, or a stage that holds the whole volume.
+
+    Examples
+    --------
+    >>> from npsi_twin.specification import preset_specification
+    >>> demo = preset_specification("demo")
+    >>> within_memory(demo, "8GiB") == demo
+    True
+    """
+    if most is None:
+        return specification
+    allowed = _bytes(most)
+    for height in range(specification.execution.slab_rows, 0, -1):
+        execution = specification.execution.model_copy(update={"slab_rows": height})
+        lower = specification.model_copy(update={"execution": execution})
+        costs = plan_twin(lower, workers=workers)
+        if costs.memory_bytes <= allowed:
+            return lower
+    worst = max(costs.stages, key=lambda stage: stage.memory_bytes)
+    raise ResourceError(
+        f"--max-memory: got {most}; {worst.stage} needs about {worst.memory_bytes / 2**30:.2f} GiB with {workers} "
+        "worker(s), and slabs of one row. Give more, fewer --workers, or fewer microscope.detector.rows or columns."
+    )
+
+
+def _bytes(text: str) -> float:
+    """Read an amount of memory.
+
+    Examples
+    --------
+    >>> _bytes("1.5 GiB"), _bytes("500MB")
+    (1610612736.0, 500000000.0)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT])(i?)B\s*", text)
+    if found is None:
+        raise ParameterError(f"--max-memory: got {text!r}; write a number with kB, MB, GB, TB, or KiB, MiB, GiB, TiB.")
+    number, prefix, binary = found.groups()
+    return float(number) * math.pow(1024 if binary else 1000, "KMGT".index(prefix.upper()) + 1)
 
 
 def check_resources(costs: Costs, folder: Path) -> None:

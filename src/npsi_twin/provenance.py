@@ -1,8 +1,7 @@
 """What a run says of its making: code, environment, inputs and times in ``run.json``, and an RO-Crate of the whole.
 
 `remember` adds to the state of a `RunFolder`, while it runs, what a reader needs to make it again; `finish` completes
-it and writes ``ro-crate-metadata.json``, which other programs read. A version number does not tell two states of the
-code apart between releases, so the code is hashed: every Python file of the package, in the order of their names.
+it and writes ``ro-crate-metadata.json``, which other programs read.
 """
 
 import os
@@ -10,12 +9,11 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
-from npsi_twin.execution import RunFolder, file_sha256, threads, write_text_whole
+from npsi_twin.execution import RunFolder, code_sha256, file_sha256, threads, write_text_whole
 from npsi_twin.storage.ro_crate import CRATE, crate_text
 
 #: Variables that may change how libraries compute, though not what comes out of ours.
@@ -25,22 +23,6 @@ _VARIABLES = (
 )  # fmt: skip
 #: Extras that no result depends on.
 _TOOLS = ("test", "lint", "validation")
-
-
-@cache
-def code_sha256() -> str:
-    """Return the hash of the package's Python files, each with its name.
-
-    Examples
-    --------
-    >>> len(code_sha256())
-    64
-    """
-    root = Path(__file__).parent
-    digest = sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root).as_posix()} {file_sha256(path)}\n".encode())
-    return digest.hexdigest()
 
 
 @cache

@@ -7,17 +7,16 @@ Heavy stages map a pure function of a slab of detector rows over an executor; ev
 
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from h5py import File
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from npsi_twin.comparison.agreement import compare
 from npsi_twin.comparison.segmentation_accuracy import score
@@ -28,28 +27,30 @@ from npsi_twin.electrode.voxelise import voxelise
 from npsi_twin.errors import OutOfRangeWarning
 from npsi_twin.execution import (
     ExecutionRecipe,
+    Executor,
     Progress,
     RunFolder,
-    map_slabs,
     slabs,
     threads,
     write_text_whole,
     written_whole,
 )
+from npsi_twin.execution.shards import Slab, SlabArray, array_bytes, assemble, discard, make_shards
 from npsi_twin.morphology.measure import measure
 from npsi_twin.morphology.segmentation import segment
 from npsi_twin.projectors.choice import ProjectorName, available_projector
 from npsi_twin.reconstruction.reprojection import AlignmentRecipe
-from npsi_twin.reconstruction.route import Plan, Reconstruction, ReconstructionRecipe, prepare, reconstruct
+from npsi_twin.reconstruction.route import Plan, ReconstructionRecipe, prepare, reconstruct
+from npsi_twin.scan import Scan
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import Specification
-from npsi_twin.storage.dataexchange import create_scan, write_rows
+from npsi_twin.storage.dataexchange import create_scan, placed_rows
 from npsi_twin.storage.measurements import comparison_json, measurements_csv, read_measurements, write_measurements
-from npsi_twin.storage.nexus import create_nxtomo, write_nxtomo_rows
-from npsi_twin.storage.scan_truth import RowArray, create_scan_truth, write_truth_rows
+from npsi_twin.storage.nexus import create_nxtomo, placed_nxtomo_rows
+from npsi_twin.storage.scan_truth import RowArray, create_scan_truth
 from npsi_twin.storage.scanfile import ScanFile, middle_rows, spread_rows
 from npsi_twin.storage.stage_motion import compare_motion, write_found
-from npsi_twin.storage.volumes import create_volumes, read_volume, write_slab, write_volume
+from npsi_twin.storage.volumes import create_volumes, read_volume, write_volume
 from npsi_twin.txm.contrast import contrast
 from npsi_twin.txm.microscope import (
     Exposure,
@@ -59,7 +60,9 @@ from npsi_twin.txm.microscope import (
     simulation_grid,
     simulation_rows,
     stage_truth,
+    told_beam,
 )
+from npsi_twin.txm.stage import StageTruth
 from npsi_twin.txm.truth import scan_truth
 from npsi_twin.volumes import FloatArray, Volume, VoxelGrid
 
@@ -138,31 +141,68 @@ def truth_grid(specification: Specification) -> VoxelGrid:
     return VoxelGrid((detector.rows, width, width), detector.pixel_nm)
 
 
-def _true_rows(electrode: Electrode, grid: VoxelGrid, energy_kev: float, rows: range) -> dict[str, NDArray[Any]]:
+def _true_rows(electrode: Electrode, grid: VoxelGrid, energy_kev: float, rows: range) -> Slab:
     composition = voxelise(electrode, grid, rows)
     arrays = {name: getattr(composition, name) for name in _TRUTH_FIELDS if name != "attenuation_per_um"}
-    return arrays | {"attenuation_per_um": contrast(composition, energy_kev)}
+    arrays["attenuation_per_um"] = contrast(composition, energy_kev)
+    return Slab({name: slices(values, compressed=True) for name, values in arrays.items()}, {})
+
+
+def slices(values: NDArray[Any], *, compressed: bool) -> SlabArray:
+    """Return slices (z, y, x) as a slab; a slice is a chunk, as `create_volumes` has it."""
+    return SlabArray(values, 0, (1, *values.shape[1:]), compressed)
 
 
 def build(
-    run: RunFolder, specification: Specification, electrode: Electrode, *, workers: int, progress: Progress
+    run: RunFolder, specification: Specification, electrode: Electrode, *, executor: Executor, progress: Progress
 ) -> None:
     """Voxelise the electrode on the grid of the reconstruction and write the truth."""
-    microscope, seeds = specification.microscope, Seeds(specification.seed)
-    grid = truth_grid(specification)
-    tasks = slabs(grid.shape[0], specification.execution.slab_rows)
-    make = partial(_true_rows, electrode, grid, microscope.energy_kev)
-    with (
-        run.stage("build", TRUTH),
-        written_whole(run.path / TRUTH) as path,
-        create_volumes(path, grid.shape, _TRUTH_FIELDS, voxel_nm=grid.voxel_nm, compressed=True) as file,
-    ):
-        results = map_slabs(make, tasks, workers=workers, stage="build", progress=progress)
-        for rows, arrays in zip(tasks, results, strict=True):
-            write_slab(file, rows.start, arrays)
-        stage = stage_truth(microscope, seeds=seeds)
-        for name, values in asdict(stage).items():
-            file[f"scan/{name}"] = values
+    grid, execution = truth_grid(specification), specification.execution
+    write_truth(
+        run,
+        "build",
+        partial(_true_rows, electrode, grid, specification.microscope.energy_kev),
+        grid,
+        _TRUTH_FIELDS,
+        stage_truth(specification.microscope, seeds=Seeds(specification.seed)),
+        execution=execution,
+        executor=executor,
+        progress=progress,
+    )
+
+
+def write_truth(
+    run: RunFolder,
+    name: str,
+    make: Callable[[range], Slab],
+    grid: VoxelGrid,
+    kinds: Mapping[str, DTypeLike],
+    stage: StageTruth,
+    *,
+    execution: ExecutionRecipe,
+    executor: Executor,
+    progress: Progress,
+) -> None:
+    """Write what stands in the beam, made slab by slab, and what the stage really did."""
+    virtual = execution.virtual(array_bytes((grid.shape, kind) for kind in kinds.values()))
+    with run.stage(name, TRUTH):
+        shards = make_shards(
+            run,
+            name,
+            make,
+            slabs(grid.shape[0], execution.slab_rows),
+            executor=executor,
+            progress=progress,
+            kept_for=TRUTH if virtual else None,
+        )
+        with (
+            written_whole(run.path / TRUTH) as path,
+            create_volumes(path, grid.shape, kinds, voxel_nm=grid.voxel_nm, compressed=True) as file,
+        ):
+            assemble(file, shards, folder=run.path if virtual else None)
+            for field, values in asdict(stage).items():
+                file[f"scan/{field}"] = values
+    discard(run, name)
 
 
 def _instrument(microscope: MicroscopeRecipe) -> dict[str, tuple[Any, str]]:
@@ -217,7 +257,7 @@ def scan(
     specification: Specification,
     electrode: Electrode,
     *,
-    workers: int,
+    executor: Executor,
     progress: Progress,
     scan_format: ScanFormat = "dataexchange",
 ) -> None:
@@ -229,10 +269,28 @@ def scan(
         Seeds(specification.seed),
         sample=specification.name,
         execution=specification.execution,
-        workers=workers,
+        executor=executor,
         progress=progress,
         scan_format=scan_format,
     )
+
+
+def _scanned_rows(
+    expose: Callable[[range], Exposure],
+    place: Callable[[Scan], dict[str, NDArray[np.generic]]],
+    execution: ExecutionRecipe,
+    rows: range,
+) -> Slab:
+    exposure = expose(rows)
+    taken = exposure.scan
+    frame = (1, execution.slab_rows, taken.beam.columns)
+    arrays = {name: SlabArray(counts, 1, frame) for name, counts in place(taken).items()}
+    if execution.keep_transmission:
+        views, _, columns = exposure.transmission.shape
+        arrays["transmission"] = SlabArray(exposure.transmission, 1, (views, 1, columns))
+    flat_views = None if taken.flat_views is None else taken.flat_views.tolist()
+    facts = {"projector": exposure.made_by.backend, "flats": len(taken.flats), "darks": len(taken.darks)}
+    return Slab(arrays, facts | {"flat_views": flat_views})
 
 
 def scan_attenuation(
@@ -243,40 +301,54 @@ def scan_attenuation(
     *,
     sample: str,
     execution: ExecutionRecipe,
-    workers: int,
+    executor: Executor,
     progress: Progress,
     scan_format: ScanFormat = "dataexchange",
 ) -> None:
     """Scan whatever stands in the beam, slab by slab, and write beside it what a scan file does not tell."""
     available_projector(execution.projector)
-    tasks = slabs(microscope.detector.rows, execution.slab_rows)
-    create, write = (create_scan, write_rows) if scan_format == "dataexchange" else (create_nxtomo, write_nxtomo_rows)
+    detector, views = microscope.detector, microscope.stage.views
+    ordinary = scan_format == "dataexchange"
+    create, place = (create_scan, placed_rows) if ordinary else (create_nxtomo, placed_nxtomo_rows)
     expose = partial(_exposed_rows, attenuation, microscope, seeds, execution.projector)
-    results = map_slabs(expose, tasks, workers=workers, stage="scan", progress=progress)
-    with (
-        run.stage("scan", SCAN, SCAN_TRUTH) as facts,
-        written_whole(run.path / SCAN) as path,
-        written_whole(run.path / SCAN_TRUTH) as truth_path,
-        _created_truth(truth_path, microscope, seeds, keep_transmission=execution.keep_transmission) as truth,
-    ):
-        exposure = next(results)
-        facts["projector"] = exposure.made_by.backend
-        first = exposure.scan
-        with create(
-            path,
-            beam=first.beam,
-            rows=microscope.detector.rows,
-            flats=len(first.flats),
-            darks=len(first.darks),
-            energy_kev=microscope.energy_kev,
-            sample=sample,
-            facts=_instrument(microscope),
-            flat_views=first.flat_views,
-        ) as file:
-            for exposed in chain((exposure,), results):
-                write(file, exposed.scan)
-                if execution.keep_transmission:
-                    write_truth_rows(truth, exposed.scan.first_row, {"transmission": exposed.transmission})
+    counts = np.float32 if execution.keep_transmission else np.uint16
+    virtual = execution.virtual(array_bytes([((views, detector.rows, detector.columns), counts)]))
+    where = run.path if virtual else None
+    with run.stage("scan", SCAN, SCAN_TRUTH) as facts:
+        shards = make_shards(
+            run,
+            "scan",
+            partial(_scanned_rows, expose, place, execution),
+            slabs(detector.rows, execution.slab_rows),
+            executor=executor,
+            progress=progress,
+            kept_for=SCAN if virtual else None,
+            variant=scan_format,
+        )
+        first = shards[0].facts
+        facts["projector"] = first["projector"]
+        with (
+            written_whole(run.path / SCAN_TRUTH) as path,
+            _created_truth(path, microscope, seeds, keep_transmission=execution.keep_transmission) as file,
+        ):
+            assemble(file, shards, folder=where)
+        with (
+            written_whole(run.path / SCAN) as path,
+            create(
+                path,
+                beam=told_beam(microscope, seeds=seeds),
+                rows=detector.rows,
+                flats=first["flats"],
+                darks=first["darks"],
+                energy_kev=microscope.energy_kev,
+                sample=sample,
+                facts=_instrument(microscope),
+                flat_views=None if first["flat_views"] is None else np.asarray(first["flat_views"], np.intp),
+                chunk_rows=min(execution.slab_rows, detector.rows),
+            ) as file,
+        ):
+            assemble(file, shards, folder=where)
+    discard(run, "scan")
 
 
 def _created_truth(
@@ -293,10 +365,13 @@ def _created_truth(
     return create_scan_truth(path, whole=whole, by_row=by_row, told=set(truth.told), facts=facts)
 
 
-def _reconstructed_rows(scan_file: ScanFile, recipe: ReconstructionRecipe, plan: Plan, rows: range) -> Reconstruction:
+def _reconstructed_rows(scan_file: ScanFile, recipe: ReconstructionRecipe, plan: Plan, name: str, rows: range) -> Slab:
     halo = plan.halo_rows
     held = range(max(0, rows.start - halo), min(scan_file.rows, rows.stop + halo))
-    return reconstruct(scan_file.read(held), recipe, plan=plan, rows=rows, threads=threads())
+    part = reconstruct(scan_file.read(held), recipe, plan=plan, rows=rows, threads=threads())
+    counts = {kind: int(number) for kind, number in asdict(part.counts).items()}
+    facts = {"counts": counts, "removed_rms": part.removed_rms.tolist()}
+    return Slab({name: slices(part.volume.values, compressed=False)}, facts)
 
 
 def rows_looked_at(alignment: AlignmentRecipe, rows: int) -> tuple[range, list[range]]:
@@ -320,40 +395,47 @@ def reconstruct_scan(
     recipe: ReconstructionRecipe,
     plan: Plan,
     *,
-    slab_rows: int,
-    workers: int,
+    execution: ExecutionRecipe,
+    executor: Executor,
     progress: Progress,
 ) -> None:
     """Reconstruct a scan file, simulated or real, and record what was found on the way (axis, counts, stripes)."""
     width = recipe.width_px or scan_file.beam.columns
     shape = (scan_file.rows, width, width)
-    tasks = slabs(scan_file.rows, slab_rows)
-    name = "attenuation_per_um" if scan_file.pixel_known else "attenuation_per_pixel"
+    name, unit = ("attenuation_per_um", "1/um") if scan_file.pixel_known else ("attenuation_per_pixel", "1/pixel")
     voxel_nm = scan_file.beam.pixel_nm if scan_file.pixel_known else None
-    make = partial(_reconstructed_rows, scan_file, recipe, plan)
     inputs = (SCAN,) if scan_file.path == run.path / SCAN else ()
+    virtual = execution.virtual(array_bytes([(shape, np.float32)]))
     with run.stage("reconstruct", RECONSTRUCTION, inputs=inputs) as facts:
-        results = map_slabs(make, tasks, workers=workers, stage="reconstruct", progress=progress)
+        shards = make_shards(
+            run,
+            "reconstruct",
+            partial(_reconstructed_rows, scan_file, recipe, plan, name),
+            slabs(scan_file.rows, execution.slab_rows),
+            executor=executor,
+            progress=progress,
+            kept_for=RECONSTRUCTION if virtual else None,
+            inputs=inputs,
+        )
         counts: Counter[str] = Counter()
-        removed: list[NDArray[np.float64]] = []
+        for shard in shards:
+            counts.update(shard.facts["counts"])
+        removed = np.concatenate([shard.facts["removed_rms"] for shard in shards])
+        facts |= {
+            "projector": plan.projector,
+            "rotation_axis_px": plan.axis.px,
+            "rotation_axis_uncertainty_px": plan.axis.uncertainty_px,
+            "rotation_axis_method": plan.axis.method,
+            "stripes_removed_rms": float(np.sqrt(np.mean(np.square(removed)))),
+            "counts": dict(counts),
+            "unit": unit,
+            **_motion_facts(plan),
+        }
         with (
             written_whole(run.path / RECONSTRUCTION) as path,
             create_volumes(path, shape, {name: np.float32}, voxel_nm=voxel_nm, compressed=False) as file,
         ):
-            for rows, part in zip(tasks, results, strict=True):
-                write_slab(file, rows.start, {name: part.volume.values})
-                removed.append(part.removed_rms)
-                counts.update(asdict(part.counts))
-            facts |= {
-                "projector": plan.projector,
-                "rotation_axis_px": plan.axis.px,
-                "rotation_axis_uncertainty_px": plan.axis.uncertainty_px,
-                "rotation_axis_method": plan.axis.method,
-                "stripes_removed_rms": float(np.sqrt(np.mean(np.square(np.concatenate(removed))))),
-                "counts": {kind: int(number) for kind, number in counts.items()},
-                "unit": "1/um" if scan_file.pixel_known else "1/pixel",
-            }
-            facts |= _motion_facts(plan)
+            assemble(file, shards, folder=run.path if virtual else None)
             write_found(
                 file,
                 column_shift_px=None if plan.alignment is None else plan.alignment.column_shift_px,
@@ -361,6 +443,7 @@ def reconstruct_scan(
                 axis_tilt_rad=None if plan.tilt is None else plan.tilt.angle_rad,
             )
             file.attrs.update({key: facts[key] for key in ("projector", "rotation_axis_px", "unit")})
+    discard(run, "reconstruct")
 
 
 def _motion_facts(plan: Plan) -> dict[str, float]:

@@ -14,9 +14,12 @@ from npsi_twin import stages
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.errors import DataError, ParameterError
 from npsi_twin.execution import (
+    Executor,
     Progress,
     RunFolder,
+    code_sha256,
     open_run,
+    opened_executor,
     read_state,
     silent,
     write_text_whole,
@@ -41,7 +44,7 @@ STAGES = ("build", "scan", "reconstruct", "segment", "measure", "compare", "repo
 
 
 def _request(specification: Specification) -> dict[str, str]:
-    return {"specification": specification.digest(), "version": version("npsi-twin")}
+    return {"specification": specification.digest(), "version": version("npsi-twin"), "code": code_sha256()}
 
 
 def _remember(run: RunFolder, specification: Specification) -> None:
@@ -55,9 +58,12 @@ def run_twin(
     folder: Path,
     *,
     workers: int = 1,
+    threads: int | None = None,
+    scheduler: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     until: str = STAGES[-1],
+    break_lock: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Walk the whole road: build, scan, reconstruct, segment, measure, compare, report.
@@ -70,12 +76,18 @@ def run_twin(
         Where everything goes; see the README for its layout.
     workers
         Worker processes; the bytes of the results are the same for any number.
+    threads
+        Threads of each worker; its share of this machine when None.
+    scheduler
+        Address of a Dask scheduler whose workers do the slabs instead, ``"tcp://host:8786"``.
     resume
-        Keep the finished stages of an interrupted run of the same specification.
+        Keep the finished stages, and the finished slabs of the next, of an interrupted run of the same specification.
     overwrite
         Start anew in a folder that holds a run.
     until
         Last stage; a run that ends before ``"report"`` stays incomplete, and goes on with ``resume``.
+    break_lock
+        Take the folder from a process of another machine that left its lock behind.
     progress
         Who to tell how far it has come.
 
@@ -100,7 +112,11 @@ def run_twin(
     available_projector(specification.execution.projector)
     # A specification whose electrode cannot be built is refused before anything is written.
     electrode = None if resume else stages.make_electrode(specification)
-    with open_run(folder, request=_request(specification), resume=resume, overwrite=overwrite) as run:
+    request = _request(specification)
+    with (
+        open_run(folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock) as run,
+        opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
+    ):
         _remember(run, specification)
         for name in asked:
             if run.has(name):
@@ -109,7 +125,7 @@ def run_twin(
                 progress(f"kept {kept}, which this run did not write", 0, 1)
             if name in ("build", "scan") and electrode is None:
                 electrode = stages.make_electrode(specification)
-            _do(name, run, specification, electrode, workers, progress)
+            _do(name, run, specification, electrode, executor, progress)
         if asked == STAGES:
             finish(run)
         compared = "compare" in asked
@@ -121,15 +137,20 @@ def build_run(
     folder: Path,
     *,
     workers: int = 1,
+    threads: int | None = None,
+    scheduler: str | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Begin a run: make the electrode and write its truth."""
     check_resources(plan_twin(specification, workers=workers).only("build"), folder)
     electrode = stages.make_electrode(specification)
-    with open_run(folder, request=_request(specification), overwrite=overwrite) as run:
+    with (
+        open_run(folder, request=_request(specification), overwrite=overwrite) as run,
+        opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
+    ):
         _remember(run, specification)
-        _do("build", run, specification, electrode, workers, progress)
+        _do("build", run, specification, electrode, executor, progress)
         return _summary(run)
 
 
@@ -138,6 +159,9 @@ def run_stage(
     name: str,
     *,
     workers: int = 1,
+    threads: int | None = None,
+    scheduler: str | None = None,
+    break_lock: bool = False,
     progress: Progress = silent,
     scan_format: stages.ScanFormat = "dataexchange",
 ) -> dict[str, Any]:
@@ -149,7 +173,7 @@ def run_stage(
         A run folder, begun by `build_run` or `run_twin`.
     name
         One of ``scan``, ``reconstruct``, ``segment``, ``measure``, ``compare``, ``report``.
-    workers, progress
+    workers, threads, scheduler, break_lock, progress
         As for `run_twin`.
     scan_format
         Layout of the scan file that the stage ``scan`` writes.
@@ -163,16 +187,22 @@ def run_stage(
     """
     if name not in STAGES[1:]:
         raise ParameterError(f"stage: got {name!r}; known are {', '.join(STAGES[1:])}.")
-    if "specification" not in read_state(folder)["request"]:
+    begun = read_state(folder)["request"]
+    if "specification" not in begun:
         raise ParameterError(
             f"{folder}: was made from a single file and is not the run of a twin. Go on with its files, for "
             f"example: npsi-twin {_following(folder)}"
         )
     specification = load_specification(folder / SPECIFICATION)
     check_resources(plan_twin(specification, workers=workers).only(name), folder)
-    with open_run(folder, request=_request(specification), resume=True) as run:
+    # A stage alone is asked for as it is now, on purpose; its record says which code did it.
+    request = _request(specification) | {"code": begun.get("code")}
+    with (
+        open_run(folder, request=request, resume=True, break_lock=break_lock) as run,
+        opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
+    ):
         remember(run, asked=(SPECIFICATION,))
-        _do(name, run, specification, None, workers, progress, scan_format)
+        _do(name, run, specification, None, executor, progress, scan_format)
         if all(stage in run.state["stages"] for stage in STAGES):
             finish(run)
         return _summary(run)
@@ -189,7 +219,7 @@ def _do(
     run: RunFolder,
     specification: Specification,
     electrode: Electrode | None,
-    workers: int,
+    executor: Executor,
     progress: Progress,
     scan_format: stages.ScanFormat = "dataexchange",
 ) -> None:
@@ -209,8 +239,8 @@ def _do(
             scan_file,
             specification.reconstruction,
             plan,
-            slab_rows=specification.execution.slab_rows,
-            workers=workers,
+            execution=specification.execution,
+            executor=executor,
             progress=progress,
         )
 
@@ -221,9 +251,9 @@ def _do(
 
     match name:
         case "build":
-            stages.build(run, specification, made(), workers=workers, progress=progress)
+            stages.build(run, specification, made(), executor=executor, progress=progress)
         case "scan":
-            stages.scan(run, specification, made(), workers=workers, progress=progress, scan_format=scan_format)
+            stages.scan(run, specification, made(), executor=executor, progress=progress, scan_format=scan_format)
         case "reconstruct":
             reconstruct()
         case "segment":
@@ -267,8 +297,11 @@ def reconstruct_file(
     assume_normalised: bool = False,
     reading: Reading | None = None,
     workers: int = 1,
+    threads: int | None = None,
+    scheduler: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    break_lock: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Reconstruct any scan with the code that reconstructs simulated scans.
@@ -287,7 +320,7 @@ def reconstruct_file(
         Fields of its correction recipe to change; a scan without flats that gives ``air_columns_px`` is lit by its air.
     pixel_nm, theta_unit, assume_normalised, reading
         What the file does not state; see `open_scan`.
-    workers, resume, overwrite, progress
+    workers, threads, scheduler, resume, overwrite, break_lock, progress
         As for `run_twin`.
 
     Returns
@@ -323,9 +356,14 @@ def reconstruct_file(
         "reading": reading.as_request(),
         "recipe": recipe.digest(),
         "pixel_nm": scan_file.beam.pixel_nm if scan_file.pixel_known else None,
+        "execution": specification.execution.digest(),
         "version": version("npsi-twin"),
+        "code": code_sha256(),
     }
-    with open_run(folder, request=request, resume=resume, overwrite=overwrite) as run:
+    with (
+        open_run(folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock) as run,
+        opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
+    ):
         write_text_whole(run.path / SPECIFICATION, to_toml(recipe, ("reconstruction",)))
         stated = {
             "pixel_nm": pixel_nm,
@@ -340,8 +378,8 @@ def reconstruct_file(
                 scan_file,
                 recipe,
                 plan,
-                slab_rows=specification.execution.slab_rows,
-                workers=workers,
+                execution=specification.execution,
+                executor=executor,
                 progress=progress,
             )
         with run.stage("report", "report.html"):

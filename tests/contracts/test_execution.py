@@ -7,6 +7,8 @@ import pytest
 
 from npsi_twin.errors import DataError, IncompleteError, ParameterError, ResourceError
 from npsi_twin.execution import file_sha256, map_slabs, open_run, read_state, slabs, written_whole
+from npsi_twin.plan import plan_twin, within_memory
+from npsi_twin.specification import preset_specification
 
 REQUEST = {"specification": "abc", "version": "1"}
 
@@ -35,6 +37,20 @@ def test_a_worker_is_needed():
 def test_a_fault_in_a_worker_reaches_the_caller():
     with pytest.raises(TypeError):
         list(map_slabs(operator.neg, [1, "a"], workers=2))
+
+
+def test_slabs_are_as_high_as_the_memory_allows():
+    demo = preset_specification("demo")  # slabs of 40 rows, and those of 20 need what is given
+    execution = demo.execution.model_copy(update={"slab_rows": 20})
+    given = plan_twin(demo.model_copy(update={"execution": execution}), workers=2).memory_bytes
+    lower = within_memory(demo, f"{given / 1e6 + 0.01:.2f}MB", workers=2)
+    assert lower.execution.slab_rows == 20
+    assert lower.electrode == demo.electrode
+    assert within_memory(demo, "1TB", workers=2) == demo
+    with pytest.raises(ResourceError, match="slabs of one row"):
+        within_memory(demo, "100MiB")
+    with pytest.raises(ParameterError, match="got '8'"):
+        within_memory(demo, "8")
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from npsi_twin.cli import app
 from npsi_twin.errors import IncompleteError, MissingBackendError, ParameterError
-from npsi_twin.provenance import code_sha256
+from npsi_twin.execution import code_sha256
 from npsi_twin.repetition import repeat
 from npsi_twin.specification import load_specification, to_toml
 from npsi_twin.sweeps import run as sweep_run

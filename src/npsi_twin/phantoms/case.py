@@ -20,7 +20,7 @@ import numpy as np
 from npsi_twin import stages
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.errors import DataError, IncompatibleError, NotConvergedError, ParameterError, collected_warnings
-from npsi_twin.execution import RunFolder, file_sha256, open_run, silent
+from npsi_twin.execution import InProcess, RunFolder, file_sha256, open_run, silent
 from npsi_twin.morphology.measure import measure
 from npsi_twin.phantoms.draws import DrawnScan, DrawnSpecimen, PhantomRecipe, draw_scan, draw_specimen, given_up
 from npsi_twin.phantoms.layouts import CASES, write_pair
@@ -135,8 +135,8 @@ def _walk(work: Path, scan: DrawnScan, electrode: Electrode) -> dict[str, Any]:
     """Scan and reconstruct a specimen in a folder of its own; return what is to be known of truth and image."""
     specification = scan.specification.model_copy(update={"seed": scan.seed})
     with open_run(work, request={}) as run:
-        stages.build(run, specification, electrode, workers=1, progress=silent)
-        stages.scan(run, specification, electrode, workers=1, progress=silent)
+        stages.build(run, specification, electrode, executor=InProcess(), progress=silent)
+        stages.scan(run, specification, electrode, executor=InProcess(), progress=silent)
         found = _reconstruct(run, specification)
     phase = read_volume(work / stages.TRUTH, "phase")
     measured = measure(phase, read_volume(work / stages.TRUTH, "attenuation_per_um"), specification.measurement)
@@ -158,8 +158,8 @@ def _reconstruct(run: RunFolder, specification: Specification) -> dict[str, Any]
         scan_file,
         specification.reconstruction,
         plan,
-        slab_rows=specification.execution.slab_rows,
-        workers=1,
+        execution=specification.execution,
+        executor=InProcess(),
         progress=silent,
     )
     kept = ("projector", "rotation_axis_px", "rotation_axis_uncertainty_px", "unit")

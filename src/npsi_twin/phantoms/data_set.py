@@ -48,6 +48,7 @@ def make_phantoms(
     seeds: Seeds,
     workers: int = 1,
     resume: bool = False,
+    break_lock: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Make a set of labelled volumes to train on.
@@ -68,6 +69,8 @@ def make_phantoms(
         Worker processes; the files are the same for any number, but for ``run.json``.
     resume
         Go on with a set of the same request, or with a larger count.
+    break_lock
+        Take the folder from a process of another machine that left its lock behind.
     progress
         Who to tell how far it has come.
 
@@ -103,7 +106,7 @@ def make_phantoms(
         "seed": seeds.root,
         "version": version("npsi-twin"),
     }
-    with open_run(folder, request=request, resume=resume) as run:
+    with open_run(folder, request=request, resume=resume, break_lock=break_lock) as run:
         _check_count(run, recipe)
         run.state |= {"count": recipe.count}
         run.save()

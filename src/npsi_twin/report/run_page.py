@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +31,7 @@ from npsi_twin.report.slice_viewer import slice_viewer
 from npsi_twin.report.turntable import turntable
 from npsi_twin.specification import Specification
 from npsi_twin.storage.formats import open_scan
+from npsi_twin.storage.hdf5 import open_hdf5
 from npsi_twin.storage.scanfile import ScanFile
 from npsi_twin.volumes import Phase
 
@@ -46,14 +46,14 @@ def _figures(folder: Path) -> Path:
 
 
 def _rows(path: Path, name: str) -> int:
-    with h5py.File(path, "r") as file:
-        return int(file[name].shape[0])
+    with open_hdf5(path) as file:
+        return int(file.dataset(name).shape[0])
 
 
 def _part(path: Path, name: str, where: Any) -> NDArray[Any]:
     try:
-        with h5py.File(path, "r") as file:
-            return np.asarray(file[name][where])
+        with open_hdf5(path) as file:
+            return np.asarray(file.dataset(name)[where])
     except (OSError, KeyError) as error:
         raise DataError(f"{path}: /{name} cannot be read for the report ({error}).") from None
 

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from npsi_twin.errors import DataError
 from npsi_twin.report.figures import ERROR_COLOURS, PHASE_COLOURS, SILICON_RANGE_PER_UM
 from npsi_twin.report.page import Picture, SliceViewer
+from npsi_twin.storage.hdf5 import open_hdf5
 from npsi_twin.volumes import FloatArray, Phase
 
 #: Most that the volumes of one page may take, bytes of base64; turntable and pictures need some 2 MB more.
@@ -69,9 +69,10 @@ class Thinned:
         """Yield kept rows as blocks, (ny, step, nx, step)."""
         (fz, fy, fx), (nz, ny, nx) = self.steps, self.shape
         try:
-            with h5py.File(self.path, "r") as file:
+            with open_hdf5(self.path) as file:
+                data = file.dataset(self.name)
                 for z in range(nz):
-                    row = file[self.name][z * fz + fz // 2]
+                    row = data[z * fz + fz // 2]
                     yield row[: ny * fy, : nx * fx].reshape(ny, fy, nx, fx)
         except (OSError, KeyError) as error:
             raise DataError(f"{self.path}: /{self.name} cannot be read for the report ({error}).") from None
@@ -92,8 +93,8 @@ class Thinned:
 
 def _shape(path: Path, name: str) -> tuple[int, int, int]:
     try:
-        with h5py.File(path, "r") as file:
-            nz, ny, nx = file[name].shape
+        with open_hdf5(path) as file:
+            nz, ny, nx = file.dataset(name).shape
     except (OSError, KeyError) as error:
         raise DataError(f"{path}: /{name} cannot be read for the report ({error}).") from None
     return int(nz), int(ny), int(nx)

@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from npsi_twin.execution.files import written_hdf5
 from npsi_twin.scan import ParallelBeam, Scan
 from npsi_twin.storage.hdf5 import OpenFile
 from npsi_twin.storage.scanfile import Located, Reading, hdf5_frames
@@ -177,6 +178,7 @@ def create_scan(
     sample: str,
     facts: dict[str, tuple[Any, str]],
     flat_views: NDArray[np.intp] | None = None,
+    chunk_rows: int | None = None,
 ) -> Iterator[h5py.File]:
     """Create a Data Exchange file of 16-bit counts in the 32-ID layout, to be filled by `write_rows`.
 
@@ -196,13 +198,16 @@ def create_scan(
         More of the 32-ID layout: path below /measurement or /process -> (value, unit or "").
     flat_views
         Number of projections before each flat field; written as tomoScan's record of frames where it is known.
+    chunk_rows
+        Rows of a frame that are stored together, with a checksum; None stores whole frames without.
     """
-    with h5py.File(path, "w") as file:
+    with written_hdf5(path) as file:
         file.attrs["synthetic"] = True
         file["implements"] = "exchange:measurement:process"
+        stored = {} if chunk_rows is None else {"chunks": (1, chunk_rows, beam.columns), "fletcher32": True}
         kinds = ((DATA, beam.views, "theta"), (FLATS, flats, "theta_white"), (DARKS, darks, "theta_dark"))
         for name, frames, axis in kinds:
-            data = file.create_dataset(name, (frames, rows, beam.columns), np.uint16)
+            data = file.create_dataset(name, (frames, rows, beam.columns), np.uint16, **stored)
             data.attrs.update({"units": "counts", "axes": f"{axis}:y:x", "description": "ImageData"})
         every: dict[str, tuple[Any, str]] = {
             THETA: (np.degrees(beam.angles_rad), "deg"),
@@ -232,8 +237,12 @@ def _write_record(file: h5py.File, views: int, flat_views: NDArray[np.intp], dar
     file["defaults/NDArrayUniqueId"] = np.arange(1, len(kinds) + 1, dtype=np.int32)
 
 
+def placed_rows(scan: Scan) -> dict[str, NDArray[np.generic]]:
+    """Return the counts of some detector rows, (frame, row, column), by the data set where they belong."""
+    return {DATA: scan.projections, FLATS: scan.flats, DARKS: scan.darks}
+
+
 def write_rows(file: h5py.File, scan: Scan) -> None:
     """Write the counts of some detector rows to where they belong."""
-    rows = np.s_[:, scan.first_row : scan.first_row + scan.rows, :]
-    for name, counts in ((DATA, scan.projections), (FLATS, scan.flats), (DARKS, scan.darks)):
-        file[name][rows] = counts
+    for name, counts in placed_rows(scan).items():
+        file[name][:, scan.first_row : scan.first_row + scan.rows, :] = counts

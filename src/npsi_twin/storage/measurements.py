@@ -20,6 +20,7 @@ from npsi_twin.comparison.agreement import Comparison
 from npsi_twin.comparison.label_scores import LabelScores
 from npsi_twin.comparison.stage_accuracy import StageAccuracy
 from npsi_twin.errors import DataError
+from npsi_twin.execution.files import written_hdf5
 from npsi_twin.morphology.measure import Measured, Measurements
 from npsi_twin.recipes import MadeBy
 from npsi_twin.volumes import Phase
@@ -30,7 +31,7 @@ _COLUMNS = ("quantity", "unit", "truth", "truth_spread", "recovered", "recovered
 
 def write_measurements(path: Path, measured: Mapping[str, Measurements]) -> None:
     """Write the measurements of several volumes, for example ``{"truth": ..., "recovered": ...}``."""
-    with h5py.File(path, "w", track_order=True) as file:
+    with written_hdf5(path, track_order=True) as file:
         for name, measurements in measured.items():
             group = file.create_group(name, track_order=True)
             group.attrs["recipe_digest"] = measurements.made_by.recipe_digest

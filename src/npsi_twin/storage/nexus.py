@@ -20,12 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npsi_twin.errors import DataError
+from npsi_twin.execution.files import written_hdf5
 from npsi_twin.scan import ParallelBeam, Scan
 from npsi_twin.storage.hdf5 import OpenFile
 from npsi_twin.storage.scanfile import Hdf5Frames, Located, Reading, chosen_frames, frames_of
 from npsi_twin.storage.units import ENERGY, LENGTH, currents, quantity, text
 
 ENTRY = "entry0000"
+_FRAMES = f"{ENTRY}/instrument/detector/data"
 PROJECTION, FLAT, DARK, INVALID = 0, 1, 2, 3
 _DEEPEST = 3
 #: Sample to camera, m: a lens of 180 um and 60 nm outer zones at 8 keV has f = 70 mm, and magnifies 46 times at 32-ID-C
@@ -275,6 +277,7 @@ def create_nxtomo(
     sample: str,
     facts: dict[str, tuple[Any, str]],
     flat_views: NDArray[np.intp] | None = None,
+    chunk_rows: int | None = None,
 ) -> Iterator[h5py.File]:
     """Create an NXtomo file of 16-bit counts, to be filled by `write_nxtomo_rows`.
 
@@ -294,6 +297,8 @@ def create_nxtomo(
         More of the instrument: path -> (value, unit or ""); kept below ``instrument/description``.
     flat_views
         Number of projections before each flat field; all before the scan when None.
+    chunk_rows
+        Rows of a frame that are stored together, with a checksum; None stores whole frames without.
     """
     keys = image_keys(beam.views, flats, darks, flat_views)
     angles = np.zeros(len(keys))
@@ -321,13 +326,14 @@ def create_nxtomo(
         "sample/y_pixel_size": (pixel_m, "m"),
         **{f"instrument/description/{name}": fact for name, fact in facts.items()},
     }
-    with h5py.File(path, "w") as file:
+    with written_hdf5(path) as file:
         file.attrs.update({"synthetic": True, "NX_class": "NXroot", "default": ENTRY})
         entry = file.create_group(ENTRY)
         for group, kind in _CLASSES.items():
             entry.require_group(group).attrs["NX_class"] = kind
         entry.attrs.update({"NX_class": "NXentry", "version": 1.5, "default": "data"})
-        data = entry.create_dataset("instrument/detector/data", (len(keys), rows, beam.columns), np.uint16)
+        stored = {} if chunk_rows is None else {"chunks": (1, chunk_rows, beam.columns), "fletcher32": True}
+        data = file.create_dataset(_FRAMES, (len(keys), rows, beam.columns), np.uint16, **stored)
         data.attrs.update({"interpretation": "image", "units": "counts"})
         for name, (value, unit) in values.items():
             entry[name] = value
@@ -354,14 +360,18 @@ _CLASSES = {
 }
 
 
-def write_nxtomo_rows(file: h5py.File, scan: Scan) -> None:
-    """Write the counts of some detector rows to where they belong."""
-    detector = file[ENTRY]["instrument/detector"]
-    keys, rows = detector["image_key"][()], slice(scan.first_row, scan.first_row + scan.rows)
+def placed_nxtomo_rows(scan: Scan) -> dict[str, NDArray[np.generic]]:
+    """Return the counts of some detector rows, (frame, row, column), in the order in which frames are stored."""
+    keys = image_keys(len(scan.projections), len(scan.flats), len(scan.darks), scan.flat_views)
+    frames = np.empty((len(keys), *scan.projections.shape[1:]), np.uint16)
     # A stable sort brings the flats into the order of their places, as `image_keys` has them.
     flats = scan.flats if scan.flat_views is None else scan.flats[np.argsort(scan.flat_views, kind="stable")]
     for key, counts in ((PROJECTION, scan.projections), (FLAT, flats), (DARK, scan.darks)):
-        done = 0
-        for start, stop in runs(keys == key):
-            detector["data"][start:stop, rows, :] = counts[done : done + stop - start]
-            done += stop - start
+        frames[keys == key] = counts
+    return {_FRAMES: frames}
+
+
+def write_nxtomo_rows(file: h5py.File, scan: Scan) -> None:
+    """Write the counts of some detector rows to where they belong."""
+    for name, counts in placed_nxtomo_rows(scan).items():
+        file[name][:, scan.first_row : scan.first_row + scan.rows, :] = counts

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from npsi_twin.errors import DataError, IncompatibleError
+from npsi_twin.execution.files import written_hdf5
 from npsi_twin.storage.hdf5 import open_hdf5
 
 _PURPOSE = "truth of a simulated scan"
@@ -108,7 +109,7 @@ def create_scan_truth(
             f"scan truth: {', '.join(sorted(unknown))} is told but not written, {', '.join(sorted(twice))} written "
             "twice; every name must be written once."
         )
-    with h5py.File(path, "w") as file:
+    with written_hdf5(path) as file:
         file.attrs.update({"purpose": _PURPOSE, "synthetic": True, **(facts or {})})
         for name, values in whole.items():
             file[name] = values

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from npsi_twin.errors import DataError, MissingBackendError, ParameterError
+from npsi_twin.execution.files import written_hdf5
 from npsi_twin.storage.hdf5 import OpenFile, open_hdf5
 from npsi_twin.storage.units import LENGTH, text
 from npsi_twin.volumes import Phase, Volume
@@ -52,7 +53,7 @@ def create_volumes(
         More attributes of the file.
     """
     options = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compressed else {}
-    with h5py.File(path, "w") as file:
+    with written_hdf5(path) as file:
         if voxel_nm is not None:
             file.attrs["voxel_nm"] = voxel_nm
         file.attrs.update(attributes or {})

@@ -284,12 +284,24 @@ def expose(
         projections=projections,
         flats=record_flats(light.flats, light.later_flats, detector, rows, seeds=seeds, threads=threads),
         darks=record_darks(detector, rows, seeds=seeds, threads=threads),
-        beam=ParallelBeam(truth.told_angles_rad, detector.columns, detector.pixel_nm),
+        beam=told_beam(microscope, seeds=seeds),
         energy_kev=microscope.energy_kev,
         first_row=rows.start,
         notes={"instrument": "virtual TXM (npsi-twin)"},
     )
     return Exposure(scan, transmission, MadeBy("acquire", microscope.digest(), seeds.root, projector))
+
+
+def told_beam(microscope: MicroscopeRecipe, *, seeds: Seeds) -> ParallelBeam:
+    """Return the geometry that a beamline's file would tell: commanded angles and the pixel, but no axis.
+
+    Examples
+    --------
+    >>> told_beam(MicroscopeRecipe(), seeds=Seeds(1)).columns
+    400
+    """
+    detector = microscope.detector.at_energy(microscope.energy_kev)
+    return ParallelBeam(stage_truth(microscope, seeds=seeds).told_angles_rad, detector.columns, detector.pixel_nm)
 
 
 class ScanLight(NamedTuple):

@@ -1,0 +1,334 @@
+"""Who does the slabs of a stage: this process, worker processes of this machine, or a Dask cluster.
+
+An `Executor` takes a pure function and its tasks and yields each result with the number of its task as soon as it is
+there. `map_slabs` brings them into order, so that nothing depends on who was faster. A worker that dies (killed, or for
+want of memory) costs its task, which is given to another; a task that takes its workers with it is named.
+"""
+
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from multiprocessing import connection, get_context, parent_process
+from os import _exit
+from threading import Lock, Thread
+from typing import Any, Protocol, TypeVar
+
+from npsi_twin.errors import IncompatibleError, MissingBackendError, ParameterError, ResourceError
+from npsi_twin.execution.progress import Progress, silent
+from npsi_twin.execution.software import code_sha256
+from npsi_twin.execution.threads import available_cpus, limit_threads, using_threads
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+#: How often a task is given out again after the worker that did it died.
+_RETRIES = 2
+_SECONDS_TO_CONNECT = 20
+
+
+def slabs(rows: int, slab_rows: int) -> list[range]:
+    """Cut ``rows`` detector rows into slabs of at most ``slab_rows``.
+
+    Examples
+    --------
+    >>> slabs(5, 2)
+    [range(0, 2), range(2, 4), range(4, 5)]
+    """
+    return [range(start, min(start + slab_rows, rows)) for start in range(0, rows, slab_rows)]
+
+
+class Executor(Protocol):
+    """Who does the work."""
+
+    def completed(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
+        """Do every task and yield its number and result in the order in which they come.
+
+        Raises
+        ------
+        ResourceError
+            When the workers of a task died several times; names the task.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """One task after the other in this process; ``threads`` as `using_threads` takes them."""
+
+    threads: int | None = None
+
+    def completed(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
+        """Do the tasks in their order."""
+        for number, task in enumerate(tasks):
+            with using_threads(self.threads):
+                result = function(task)
+            yield number, result
+
+
+def _begin_worker(threads: int) -> None:
+    # Ctrl-C reaches the whole group of processes; the parent alone answers it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    limit_threads(threads)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End a worker whose parent was killed: it would wait for tasks for ever."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        _exit(1)
+
+
+@dataclass
+class LocalProcesses:
+    """Worker processes of this machine, started when they are first needed; use it in a ``with`` statement.
+
+    Attributes
+    ----------
+    workers
+        Number of processes.
+    threads
+        Threads of each; its share of all processors when None.
+    """
+
+    workers: int
+    threads: int | None = None
+    _pool: ProcessPoolExecutor | None = field(default=None, repr=False)
+
+    def __enter__(self) -> "LocalProcesses":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def completed(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
+        """Do the tasks, at most two a worker ahead of the oldest that is not done, so that memory is bounded."""
+        left = dict(enumerate(tasks))
+        died: Counter[int] = Counter()
+        while left:
+            running: dict[Future[Result], int] = {}
+            try:
+                for number, result in self._pass(function, left, running, alone=_RETRIES in died.values()):
+                    died.pop(number, None)
+                    yield number, result
+            except BrokenProcessPool:
+                self._stop()
+                died.update(running.values())
+                for number in running.values():
+                    if died[number] > _RETRIES:
+                        raise ResourceError(
+                            f"{tasks[number]}: the worker process died {died[number]} times while it did this; it was "
+                            "killed, or ran out of memory. Give fewer --workers, or --max-memory for lower slabs."
+                        ) from None
+
+    def _pass(
+        self,
+        function: Callable[[Task], Result],
+        left: dict[int, Task],
+        running: dict[Future[Result], int],
+        *,
+        alone: bool,
+    ) -> Iterator[tuple[int, Result]]:
+        """Do what is left; ``running`` tells what the workers had when they died. ``alone``: one task at a time."""
+        ahead = 1 if alone else 2 * self.workers
+        given: set[int] = set()
+        finished = False
+        try:
+            while left:
+                oldest = min(left)
+                for number in left:
+                    if number not in given and number - oldest < ahead and len(running) < ahead:
+                        given.add(number)
+                        running[self._submit(function, left[number])] = number
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    result = future.result()
+                    number = running.pop(future)
+                    del left[number]
+                    yield number, result
+            finished = True
+        except BrokenProcessPool:
+            finished = True
+            raise
+        finally:
+            if not finished:  # stopped, or failed: what the workers still do is dropped
+                self._stop()
+
+    def _submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
+        if self._pool is None:
+            share = self.threads or max(1, available_cpus() // self.workers)
+            self._pool = ProcessPoolExecutor(
+                self.workers, mp_context=get_context("spawn"), initializer=_begin_worker, initargs=(share,)
+            )
+        return self._pool.submit(function, task)
+
+    def _stop(self) -> None:
+        """End the workers, whatever they do."""
+        if self._pool is None:
+            return
+        processes = list((self._pool._processes or {}).values())
+        for process in processes:
+            process.terminate()
+        self._pool.shutdown(cancel_futures=True)
+        self._pool = None
+
+
+#: A worker of Dask may have several threads; each of our tasks uses all that it was given.
+_one_at_a_time = Lock()
+
+
+def _on_worker(function: Callable[[Task], Result], threads: int | None, code: str, task: Task) -> Result:
+    if code_sha256() != code:
+        raise IncompatibleError(
+            "dask: a worker has other code of npsi-twin than the process that began the run, so that its bytes might "
+            "differ. Install the same version on all of them."
+        )
+    with _one_at_a_time, using_threads(threads):
+        return function(task)
+
+
+@dataclass(frozen=True)
+class DaskCluster:
+    """The workers of a Dask scheduler.
+
+    Attributes
+    ----------
+    client
+        A ``distributed.Client``.
+    threads
+        Threads of each task; what the worker's environment says when None.
+    """
+
+    client: Any
+    threads: int | None = None
+
+    def completed(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
+        """Give all tasks to the scheduler, which gives those of a lost worker to another."""
+        dask = import_module("distributed")
+        work = partial(_on_worker, function, self.threads, code_sha256())
+        # A pure function that failed would fail again: no retries. Those of lost workers are not counted as such.
+        futures = {self.client.submit(work, task, pure=False): number for number, task in enumerate(tasks)}
+        try:
+            for future in dask.as_completed(list(futures), loop=self.client.loop):
+                number = futures.pop(future)
+                try:
+                    result = future.result()
+                except (dask.KilledWorker, CancelledError) as error:
+                    raise ResourceError(
+                        f"{tasks[number]}: the Dask cluster lost it ({error}). Its workers ran out of memory or time; "
+                        "give --max-memory for lower slabs, look at their logs, and go on with --resume."
+                    ) from None
+                future.release()  # or it would be made again where the worker that holds it is lost
+                yield number, result
+        finally:
+            self.client.cancel(list(futures))
+
+
+@contextmanager
+def opened_executor(
+    workers: int = 1, *, threads: int | None = None, scheduler: str | None = None, progress: Progress = silent
+) -> Iterator[Executor]:
+    """Give who does the work, and end it afterwards.
+
+    Parameters
+    ----------
+    workers
+        1 works in this process; more start that many worker processes. Without meaning on a cluster.
+    threads
+        Threads of each worker; its share of this machine when None.
+    scheduler
+        Address of a Dask scheduler, ``"tcp://host:8786"``, whose workers see the run's folder under the same path.
+    progress
+        Who is told where the cluster's dashboard is.
+
+    Raises
+    ------
+    ParameterError
+        For fewer than one worker or thread.
+    MissingBackendError
+        When there is a scheduler, but Dask is not installed.
+    ResourceError
+        When the scheduler does not answer.
+    """
+    if workers < 1:
+        raise ParameterError(f"workers: got {workers}; at least 1 is needed.")
+    if threads is not None and threads < 1:
+        raise ParameterError(f"threads: got {threads}; at least 1 is needed.")
+    if scheduler is not None:
+        client = _connected(scheduler)
+        try:
+            shown = "dashboard" in client.scheduler_info()["services"]
+            progress(f"Dask dashboard: {client.dashboard_link if shown else 'none, the scheduler lacks bokeh'}", 0, 1)
+            yield DaskCluster(client, threads)
+        finally:
+            client.close()
+    elif workers == 1:
+        yield InProcess(threads)
+    else:
+        with LocalProcesses(workers, threads) as local:
+            yield local
+
+
+def _connected(scheduler: str) -> Any:
+    if find_spec("distributed") is None:
+        raise MissingBackendError(
+            "--scheduler needs Dask, which is not here. Install it with: pip install npsi-twin[dask]"
+        )
+    try:
+        return import_module("distributed").Client(scheduler, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
+    except (OSError, ValueError) as error:  # what answers nothing, and what is no address
+        raise ResourceError(
+            f"--scheduler: no Dask scheduler answers at {scheduler} ({error}). Start one with `dask scheduler` and "
+            "give the address that it prints."
+        ) from None
+
+
+def map_slabs(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    *,
+    workers: int = 1,
+    stage: str = "",
+    progress: Progress = silent,
+) -> Iterator[Result]:
+    """Apply a pure function to every task and yield the results in the order of the tasks.
+
+    Parameters
+    ----------
+    function
+        A pure function; with more than one worker it must be picklable (a module-level function or a partial of one).
+    tasks
+        Its arguments.
+    workers
+        1 works in this process with all its threads; more start that many processes, which share the threads. At most
+        ``2 * workers`` results are in flight, so memory does not grow with the number of tasks.
+    stage, progress
+        What to report after every task, and to whom.
+
+    Raises
+    ------
+    ParameterError
+        For fewer than one worker.
+
+    Examples
+    --------
+    >>> list(map_slabs(abs, [-1, -2]))
+    [1, 2]
+    """
+    with opened_executor(workers) as executor:
+        progress(stage, 0, len(tasks))
+        early: dict[int, Result] = {}
+        following = 0
+        for done, (number, result) in enumerate(executor.completed(function, tasks), start=1):
+            progress(stage, done, len(tasks))
+            early[number] = result
+            while following in early:
+                yield early.pop(following)
+                following += 1
