@@ -134,3 +134,11 @@ def test_a_broken_state_is_named(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(DataError, match=r"run\.json"):
         read_state(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../outside.h5", "/etc/outside.h5", "scan.shards/../../outside.h5"])
+def test_a_state_never_names_files_outside_its_folder(tmp_path, name):
+    state = {"request": REQUEST, "stages": {"build": {"files": {name: "0" * 64}}}}
+    (tmp_path / "run.json").write_text(json.dumps(state))
+    with pytest.raises(DataError, match="below its folder"):
+        read_state(tmp_path)

@@ -142,8 +142,19 @@ def read_state(folder: Path) -> dict[str, Any]:
     if isinstance(state, dict) and isinstance(state.get("request"), dict) and isinstance(state.get("stages"), dict):
         entries = state["stages"].values()
         if all(isinstance(entry, dict) and isinstance(entry.get("files"), dict) for entry in entries):
+            _within(path, [name for entry in entries for name in entry["files"]])
             return dict(state)
     raise DataError(f"{path}: not the state of a run. Run again with --overwrite.")
+
+
+def _within(path: Path, names: Sequence[str]) -> None:
+    """Refuse a state that names files outside its folder: anybody may have written it."""
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError(
+                f"{path}: names {name!r} as a file of the run; only files below its folder are. Do not trust it: give "
+                "another --out."
+            )
 
 
 @contextmanager
