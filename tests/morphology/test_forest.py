@@ -5,10 +5,11 @@ from npsi_twin.errors import DataError, IncompatibleError, MissingBackendError, 
 from npsi_twin.morphology import forest as forest_module
 from npsi_twin.morphology.forest import Forest, ForestRecipe, load_forest, save_forest, train_forest
 from npsi_twin.morphology.forest_walk import mean_share
-from npsi_twin.morphology.segmentation import segment
+from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.morphology.voxel_features import feature_count, reach_voxels, voxel_features
 from npsi_twin.recipes import MadeBy
 from npsi_twin.seeds import Seeds
+from npsi_twin.specification import parse_specification, parse_values, to_toml
 from npsi_twin.volumes import Phase, Volume
 
 SHAPE = (8, 120, 140)
@@ -117,6 +118,39 @@ def test_a_forest_comes_back_from_its_file(tmp_path):
     assert stump(cut=0.2).name != forest.name
     with np.load(tmp_path / "f.npz", allow_pickle=False) as file:  # plain arrays: nothing in it can run
         assert not any(file[name].dtype.hasobject for name in file.files)
+
+
+def test_a_forest_is_named_in_a_recipe_by_file_and_digest(trained, build_needle, tmp_path):
+    unseen = build_needle(SHAPE, thickness_nm=1500.0, thickness_sd_nm=100.0, seed=23)
+    save_forest(tmp_path / "f.npz", trained)
+    named = SegmentationRecipe(method="forest", forest_file=str(tmp_path / "f.npz"), forest_digest=trained.digest)
+    found, given = segment(unseen.attenuation, named), segment(unseen.attenuation, method=trained)
+    assert np.array_equal(found.labels.values, given.labels.values)
+    assert found.made_by.backend == trained.name == f"forest {trained.digest}"
+    text = to_toml(named, ("segmentation",))
+    assert parse_specification(text).segmentation == named
+    save_forest(tmp_path / "other.npz", stump())
+    other = named.model_copy(update={"forest_file": str(tmp_path / "other.npz")})
+    with pytest.raises(DataError, match=f"holds the forest {stump().digest}, where {trained.digest} is asked for"):
+        segment(unseen.attenuation, other)
+    gone = named.model_copy(update={"forest_file": str(tmp_path / "gone.npz")})
+    with pytest.raises(DataError, match="holds no forest"):
+        segment(unseen.attenuation, gone)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"method": "forest"},
+        {"method": "forest", "forest_file": "f.npz"},
+        {"method": "forest", "forest_digest": "0" * 16},
+        {"forest_file": "f.npz", "forest_digest": "0" * 16},
+        {"method": "forest", "forest_file": "f.npz", "forest_digest": "0" * 15},
+    ],
+)
+def test_a_recipe_names_a_forest_wholly_or_not_at_all(values):
+    with pytest.raises(ParameterError, match="forest_digest"):
+        parse_values(SegmentationRecipe(), values, "segmentation")
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_ones_own_method_gets_what_the_data_say(small, monkeypatch):
         return view.smooth > cut, np.full(len(view.smooth), cut)
 
     register_segmentation("mine", mine)
-    assert segmentation_methods() == (*METHODS, "mine")
+    assert segmentation_methods() == (*METHODS, "forest", "mine")
     named = segment(small.attenuation, Settings(method="mine", share=0.12))
     assert seen[0].share == 0.12
     assert named.made_by.backend == "mine"

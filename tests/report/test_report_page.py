@@ -1,9 +1,15 @@
 """The page: nothing from outside becomes markup, pictures travel inside, equal input gives equal bytes."""
 
-import numpy as np
+import json
 
+import numpy as np
+import pytest
+
+from npsi_twin.errors import DataError
 from npsi_twin.report.figures import Curve, draw_profile, draw_thickness
 from npsi_twin.report.page import Picture, Table, write_page
+from npsi_twin.report.run_page import budget_picture
+from npsi_twin.specification import Specification
 
 
 def _page(folder, name):
@@ -35,3 +41,22 @@ def test_maps_without_any_value_are_drawn(tmp_path):
     nothing = np.full((4, 5), np.nan)
     draw_thickness(tmp_path / "t.png", maps_um={"truth": nothing, "recovered": nothing}, pixel_nm=50.0)
     assert (tmp_path / "t.png").stat().st_size > 1000
+
+
+def test_a_budget_in_the_runs_folder_is_shown_and_says_whose_it_is(tmp_path):
+    assert budget_picture(tmp_path, Specification()) == []
+    (tmp_path / "budget.png").write_bytes(b"\x89PNG")
+    assert budget_picture(tmp_path, Specification()) == []  # a picture alone tells nothing
+    tree = {
+        "specification": "needle",
+        "specification_digest": Specification().digest(),
+        "summary": ["Thin.", "Porous."],
+    }
+    (tmp_path / "budget.json").write_text(json.dumps(tree))
+    (own,), (other,) = (budget_picture(tmp_path, Specification(seed=seed)) for seed in (42, 43))
+    assert own.path == tmp_path / "budget.png"
+    assert own.caption.endswith("of this run's specification. Thin. Porous.")
+    assert "another specification, 'needle'" in other.caption
+    (tmp_path / "budget.json").write_text("[]")
+    with pytest.raises(DataError, match="holds no error budget"):
+        budget_picture(tmp_path, Specification())

@@ -125,11 +125,16 @@ class Forest:
 
     @property
     def name(self) -> str:
-        """Name that tells this forest from any other: the first digits of its trees' SHA-256."""
+        """Name that tells this forest from any other: ``forest`` and its `digest`."""
+        return f"forest {self.digest}"
+
+    @property
+    def digest(self) -> str:
+        """First 16 digits of the SHA-256 of widths and trees."""
         digest = hashlib.sha256(repr(self.widths_nm).encode())
         for name in _ARRAYS:
             digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
-        return f"forest {digest.hexdigest()[:16]}"
+        return digest.hexdigest()[:16]
 
     def silicon_share(self, view: LayerView) -> Iterator[tuple[slice, FloatArray]]:
         """Yield slabs of slices with the mean share of silicon of every voxel between air and foil, (z, row, x)."""
@@ -304,18 +309,20 @@ def save_forest(path: Path, forest: Forest) -> None:
     np.savez_compressed(path, **arrays)
 
 
-def load_forest(path: Path) -> Forest:
+def load_forest(path: Path, *, digest: str | None = None) -> Forest:
     """Read a forest, and check that every walk through it ends.
 
     Parameters
     ----------
     path
         From `save_forest`.
+    digest
+        What `Forest.digest` must be; any when None.
 
     Raises
     ------
     DataError
-        What is there is no forest, or one that was tampered with.
+        What is there is no forest, one that was tampered with, or another one than is asked for.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -329,7 +336,13 @@ def load_forest(path: Path) -> Forest:
         _refuse_what_is_no_tree(arrays, feature_count(widths))
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path}: holds no forest ({error}). Give a file that save_forest wrote.") from None
-    return Forest(**arrays, widths_nm=widths, made_by=made_by)
+    forest = Forest(**arrays, widths_nm=widths, made_by=made_by)
+    if digest is not None and forest.digest != digest:
+        raise DataError(
+            f"{path}: holds the forest {forest.digest}, where {digest} is asked for; another forest gives other "
+            f'labels. Give the file of that forest, or forest_digest = "{forest.digest}" for this one.'
+        )
+    return forest
 
 
 def _refuse_what_is_no_tree(arrays: dict[str, NDArray[Any]], features: int) -> None:

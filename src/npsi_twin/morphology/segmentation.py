@@ -30,6 +30,7 @@ C. Zhao et al., Nano Energy 52 (2018) 381-390, section 2.4.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,7 @@ from npsi_twin.errors import DataError
 from npsi_twin.morphology import layer_methods
 from npsi_twin.morphology.collector import BoolArray, Collector, find_collector, occupied_rows
 from npsi_twin.morphology.connectivity import body_sizes, face_connected, kept_bodies
+from npsi_twin.morphology.forest import load_forest
 from npsi_twin.morphology.layer_view import LayerView
 from npsi_twin.morphology.needle import find_needle
 from npsi_twin.morphology.segmentation_recipe import (
@@ -119,8 +121,8 @@ def segment(
     Raises
     ------
     DataError
-        Values that are not finite, too few voxels, no foil below the layer (see `find_collector`), or no attenuating
-        layer above the foil.
+        Values that are not finite, too few voxels, no foil below the layer (see `find_collector`), no attenuating
+        layer above the foil, or a recipe's forest that is not what its digest says.
 
     Examples
     --------
@@ -143,19 +145,21 @@ def segment(
         strength=recipe.smoothing_strength,
     )
     view = LayerView(attenuation, smooth, collector, recipe.foil_guard_nm / collector.voxel_nm)
-    bright, threshold = _method(recipe.method, method)(view, recipe)
+    taken = _method(recipe) if method is None else method
+    bright, threshold = taken(view, recipe)
     labels = np.full(collector.foil.shape, Phase.VOID, np.uint8)
     labels[_silicon(bright, view, recipe)] = Phase.SILICON
     labels[collector.foil] = Phase.CURRENT_COLLECTOR
-    name = recipe.method if method is None else getattr(method, "name", type(method).__name__)
+    named = method is None and recipe.method != "forest"
+    name = recipe.method if named else getattr(taken, "name", type(taken).__name__)
     made_by = MadeBy("segment", recipe.digest(), backend=name)
     return Segmentation(Volume(labels, attenuation.voxel_nm), collector, threshold, made_by)
 
 
-def _method(name: str, given: SegmentationMethod | None) -> SegmentationMethod:
-    if given is not None:
-        return given
-    return _BUILT_IN[name] if name in _BUILT_IN else registered_method(name)
+def _method(recipe: SegmentationRecipe) -> SegmentationMethod:
+    if recipe.method == "forest":
+        return load_forest(Path(recipe.forest_file), digest=recipe.forest_digest)
+    return _BUILT_IN[recipe.method] if recipe.method in _BUILT_IN else registered_method(recipe.method)
 
 
 def _refuse_what_shows_no_layer(attenuation: Volume) -> None:

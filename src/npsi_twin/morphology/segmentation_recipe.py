@@ -4,11 +4,11 @@ Takes -> gives: settings -> a `SegmentationRecipe`. Methods of one's own get a n
 the package are in `layer_methods`, and `segmentation` calls them. Settings that only some methods read say which.
 """
 
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from npsi_twin.errors import ParameterError
 from npsi_twin.morphology.collector import BoolArray
@@ -18,7 +18,7 @@ from npsi_twin.morphology.thresholds import ThresholdRule
 from npsi_twin.recipes import Recipe, parameter
 
 #: Methods that come with the package.
-BUILT_IN = ("smooth-threshold", "multi-otsu", "hysteresis", "watershed", "random-walker")
+BUILT_IN = ("smooth-threshold", "multi-otsu", "hysteresis", "watershed", "random-walker", "forest")
 
 
 class SegmentationMethod(Protocol):
@@ -56,8 +56,8 @@ class SegmentationRecipe(Recipe):
 
     method: Annotated[str, AfterValidator(_known_method)] = parameter(
         "smooth-threshold",
-        "way to find the silicon: smooth-threshold, multi-otsu, hysteresis, watershed, random-walker, or a name that "
-        "was registered",
+        "way to find the silicon: smooth-threshold, multi-otsu, hysteresis, watershed, random-walker, forest (a "
+        "trained one), or a name that was registered",
         source="stated (Zhao 2018, section 2.4)",
     )
     smoothing: Smoothing = parameter(
@@ -125,6 +125,18 @@ class SegmentationRecipe(Recipe):
         gt=0.0,
         le=1e6,
     )
+    forest_file: str = parameter(
+        "",
+        "file of the trained forest (.npz) for forest, as seen from where the command runs",
+        source="assumed: none",
+        max_length=4096,
+    )
+    forest_digest: str = parameter(
+        "",
+        "the 16 digits in the name of that forest, so that another file of the same name is not taken for it",
+        source="assumed: none",
+        pattern="^([0-9a-f]{16})?$",
+    )
     outside_needle: Literal["kept", "void"] = parameter(
         "kept",
         "silicon outside of the needle whose outline the foil shows: kept, or called void where there is a needle",
@@ -146,6 +158,18 @@ class SegmentationRecipe(Recipe):
         ge=1,
         le=1_000_000,
     )
+
+    @model_validator(mode="after")
+    def _forest_is_named(self) -> Self:
+        named = bool(self.forest_file and self.forest_digest)
+        if (self.method == "forest") != named or bool(self.forest_file) != bool(self.forest_digest):
+            raise ValueError(
+                f"method = {self.method!r}, forest_file = {self.forest_file!r}, forest_digest = "
+                f"{self.forest_digest!r}: the method forest needs both, file and digest, and no other method reads "
+                "them, since a file alone would not say which forest it holds. The digest is in the forest's name, "
+                "which `npsi-twin segment VOLUME --forest FILE` prints as its method"
+            )
+        return self
 
 
 def register_segmentation(name: str, method: SegmentationMethod) -> None:

@@ -3,6 +3,7 @@
 Everything is read from the files of the run, so the page shows what is on disk, whoever made it.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ def write_run_page(
         slice_viewer(folder, name="attenuation_per_um", unit="1/um", voxel_nm=pixel_nm, still=slices),
         *([around] if around is not None else []),
         *comparison_tables(comparison),
-        *_budget(folder),
+        *budget_picture(folder, specification),
         *_measurement_pictures(folder, measured, pixel_nm, pristine=specification.ageing.condition == "pristine"),
         *section,
         _scan_picture(folder, scan_file),
@@ -136,13 +137,22 @@ def write_run_page(
         )
 
 
-def _budget(folder: Path) -> list[Picture]:
-    """Return the waterfall of the error budget where one was drawn."""
-    path = folder / "figures" / "budget.png"
-    if not path.is_file():
+def budget_picture(folder: Path, specification: Specification) -> list[Picture]:
+    """Return the waterfall of the error budget that `run_budget` left in the run's folder, where one lies there."""
+    picture, tree = folder / "budget.png", folder / "budget.json"
+    if not (picture.is_file() and tree.is_file()):
         return []
-    caption = "What each step of the chain adds to the error of a metric; the numbers are in budget.json."
-    return [Picture(path, "Error budget", caption)]
+    try:
+        told = json.loads(tree.read_text(encoding="utf-8"))
+        own, name = told["specification_digest"] == specification.digest(), told["specification"]
+        said = " ".join(map(str, told["summary"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{tree}: holds no error budget ({type(error).__name__}: {error}). Remove it, or make it again with "
+            "`npsi-twin budget`."
+        ) from None
+    whose = "of this run's specification" if own else f"of another specification, {name!r}, not of this run's"
+    return [Picture(picture, "Error budget", f"What each step adds to the error of a metric, {whose}. {said}")]
 
 
 def _rows_picture(
