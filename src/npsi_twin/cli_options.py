@@ -101,6 +101,13 @@ MaxMemory = Annotated[
 BreakLock = Annotated[
     bool, typer.Option("--break-lock", help="Take the folder from a process of another machine that is gone.")
 ]
+AlignOption = Annotated[
+    Literal["none", "across", "both"] | None,
+    typer.Option(help="Find where every view was from the data: shifts across the rotation axis, or along it as well."),
+]
+TiltOption = Annotated[
+    Literal["none", "fit"] | None, typer.Option(help="Find how the rotation axis leans, from rows far apart.")
+]
 AllowRoot = Annotated[
     list[Path] | None,
     typer.Option(help="Folder in which files that the scan links to may lie, besides its own; may be repeated."),
@@ -138,6 +145,24 @@ def corrections_from(
         found["assume_no_darks"] = True
     if ring_current:
         found["ring_current"] = True
+    return found
+
+
+def alignment_from(
+    align: Literal["none", "across", "both"] | None, tilt: Literal["none", "fit"] | None
+) -> dict[str, bool | str]:
+    """Return the fields of the alignment recipe that the options ask for.
+
+    Examples
+    --------
+    >>> alignment_from("across", None)
+    {'method': 'reprojection', 'rows': False}
+    """
+    found: dict[str, bool | str] = {}
+    if align is not None:
+        found |= {"method": "none" if align == "none" else "reprojection", "rows": align == "both"}
+    if tilt is not None:
+        found["tilt"] = tilt
     return found
 
 

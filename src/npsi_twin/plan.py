@@ -146,7 +146,7 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
         _PROCESS_BYTES * workers + 60 * workers * slab * columns**2,
         1.5 * voxels,
     )
-    reconstruct = _reconstruction_cost(rows, columns, views, slab, workers, specification.reconstruction)
+    reconstruct = reconstruction_cost(rows, columns, views, slab, workers, specification.reconstruction)
     segment, measure, compare = _analysis_costs(specification)
     return Costs(
         (
@@ -295,9 +295,28 @@ def iteration_cost(rows: int, columns: int, views: int, recipe: ReconstructionRe
     return StageCost("reconstruct", seconds, 4.0 * rows * (3 * views * columns + 8 * width**2), 0.0)
 
 
-def _reconstruction_cost(
+def reconstruction_cost(
     rows: int, columns: int, views: int, slab: int, workers: int, recipe: ReconstructionRecipe
 ) -> StageCost:
+    """Predict what the reconstruction of a whole scan costs.
+
+    Parameters
+    ----------
+    rows, columns, views
+        Of the scan.
+    slab
+        Rows at a time.
+    workers
+        Processes, each with a slab.
+    recipe
+        What is done.
+
+    Examples
+    --------
+    >>> cost = reconstruction_cost(2048, 2448, 1201, 16, 1, ReconstructionRecipe())
+    >>> round(cost.memory_bytes / 2**30, 1), round(cost.disk_bytes / 2**30, 1)
+    (4.2, 45.7)
+    """
     samples = rows * columns * views
     iterations = iteration_cost(slab, columns, views, recipe)
     return StageCost(
@@ -314,7 +333,7 @@ def plan_reconstruction(
     """Predict what the reconstruction of a scan file will cost."""
     rows, beam = scan_file.rows, scan_file.beam
     slab = min(execution.slab_rows, rows)
-    return Costs((_reconstruction_cost(rows, beam.columns, beam.views, slab, workers, recipe),), workers)
+    return Costs((reconstruction_cost(rows, beam.columns, beam.views, slab, workers, recipe),), workers)
 
 
 def within_memory(specification: Specification, most: str | None, *, workers: int = 1) -> Specification:

@@ -292,6 +292,7 @@ def reconstruct_file(
     specification: Specification | None = None,
     changes: Mapping[str, Any] | None = None,
     corrections: Mapping[str, Any] | None = None,
+    alignment: Mapping[str, Any] | None = None,
     pixel_nm: float | None = None,
     theta_unit: ThetaUnit | None = None,
     assume_normalised: bool = False,
@@ -318,6 +319,8 @@ def reconstruct_file(
         Fields of the reconstruction recipe to change.
     corrections
         Fields of its correction recipe to change; a scan without flats that gives ``air_columns_px`` is lit by its air.
+    alignment
+        Fields of its alignment recipe to change.
     pixel_nm, theta_unit, assume_normalised, reading
         What the file does not state; see `open_scan`.
     workers, threads, scheduler, resume, overwrite, break_lock, progress
@@ -344,6 +347,9 @@ def reconstruct_file(
             asked["flat_field"] = "air"
         corrected = parse_values(recipe.corrections, asked, "reconstruction.corrections")
         recipe = recipe.model_copy(update={"corrections": corrected})
+    if alignment:
+        aligned = parse_values(recipe.alignment, alignment, "reconstruction.alignment")
+        recipe = recipe.model_copy(update={"alignment": aligned})
     check_resources(plan_reconstruction(scan_file, specification.execution, recipe, workers=workers), folder)
     # What may fail for the data's sake fails here, before anything is written.
     plan = stages.plan_reconstruction_of(scan_file, recipe, progress)

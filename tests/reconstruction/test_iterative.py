@@ -5,7 +5,8 @@ from npsi_twin.errors import IncompatibleError, ParameterError
 from npsi_twin.projectors.analytic import Ellipse, line_integrals
 from npsi_twin.projectors.choice import choose_projector
 from npsi_twin.reconstruction.algorithms import fbp
-from npsi_twin.reconstruction.iterative import IterationRecipe, cgls, landweber, sirt
+from npsi_twin.reconstruction.iteration import IterationRecipe
+from npsi_twin.reconstruction.iterative import cgls, landweber, sirt
 from npsi_twin.reconstruction.normal_equations import ProjectedEquations
 from npsi_twin.reconstruction.slices import slice_dots
 from npsi_twin.reconstruction.toeplitz import ToeplitzEquations

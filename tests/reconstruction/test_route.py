@@ -5,7 +5,7 @@ from npsi_twin.errors import IncompatibleError, MissingBackendError, ParameterEr
 from npsi_twin.projectors.choice import choose_projector
 from npsi_twin.reconstruction.algorithms import fbp
 from npsi_twin.reconstruction.corrections import CorrectionRecipe
-from npsi_twin.reconstruction.iterative import IterationRecipe
+from npsi_twin.reconstruction.iteration import IterationRecipe
 from npsi_twin.reconstruction.reprojection import AlignmentRecipe
 from npsi_twin.reconstruction.rings import RingRecipe
 from npsi_twin.reconstruction.rotation import RotationAxis

@@ -13,7 +13,8 @@ from npsi_twin.projectors.choice import choose_projector
 from npsi_twin.reconstruction.algorithms import fbp, sirt_fbp
 from npsi_twin.reconstruction.alignment import find_rotation_axis
 from npsi_twin.reconstruction.filters import sirt_fbp_taps
-from npsi_twin.reconstruction.iterative import IterationRecipe, sirt
+from npsi_twin.reconstruction.iteration import IterationRecipe
+from npsi_twin.reconstruction.iterative import sirt
 from npsi_twin.reconstruction.reprojection import AlignmentRecipe, align_views
 from npsi_twin.reconstruction.rings import RingRecipe, remove_stripes
 from npsi_twin.reconstruction.toeplitz import ToeplitzEquations
@@ -152,7 +153,3 @@ def stripe_filters() -> list[Row]:
             required, passed = "ten times, at most 5 % lost", energy >= 10 and after >= 0.95 * base
         rows.append(row(title, required, text, passed))
     return rows
-
-
-def rows(cache: Path) -> list[Row]:
-    return filter_beside_sirt(cache) + noise_flattened() + alignment() + stripe_filters()

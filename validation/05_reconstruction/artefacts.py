@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,9 @@ from npsi_twin.txm.microscope import MicroscopeRecipe, acquire, simulation_grid,
 from npsi_twin.txm.stage import StageRecipe
 from npsi_twin.volumes import Volume
 
-ROWS, COLUMNS, VIEWS, PIXEL_NM, FLATS, DRAWS = 16, 256, 300, 50.8, 10, 5
+#: As many rows as a scan's alignment looks at.
+ROWS, COLUMNS, VIEWS, PIXEL_NM, FLATS, DRAWS = 32, 256, 300, 50.8, 10, 5
+STRIPE_DRAWS = 3
 
 
 def microscope(faults: float) -> MicroscopeRecipe:
@@ -78,11 +81,14 @@ def scanned(slab: NDArray[np.float32], faults: float, seed: int) -> Scan:
     return replace(scan, flat_views=np.repeat([0, VIEWS], FLATS))
 
 
-def recipe(rings: str = "muench") -> ReconstructionRecipe:
+FlatField = Literal["mean", "interpolated", "components"]
+
+
+def recipe(rings: Literal["muench", "none"] = "muench", flat_field: FlatField = "mean") -> ReconstructionRecipe:
     return ReconstructionRecipe(
         algorithm="fbp",
-        corrections=CorrectionRecipe(flat_field="interpolated", air_columns_px=20, zinger_excess=0.15),
-        rings=RingRecipe(method=rings, sigma_cycles=1.5),
+        corrections=CorrectionRecipe(flat_field=flat_field, air_columns_px=20, zinger_excess=0.15),
+        rings=RingRecipe(method=rings),
         alignment=AlignmentRecipe(method="reprojection", rows=True),
     )
 
@@ -111,36 +117,40 @@ def motion() -> list[Row]:
 
 
 def stripes() -> list[Row]:
-    slab = sample(3)
-    full, clean = scanned(slab, 1.0, 1), scanned(slab, 0.0, 1)
-    plan = prepare(full, recipe())
-    of_clean = replace(plan, illumination=illumination_of(clean, recipe().corrections))
-
-    def slices(scan: Scan, found: Plan, rings: str) -> NDArray[np.float32]:
-        return reconstruct(scan, recipe(rings), plan=found).volume.values
-
+    """Compare flats: what is left of the stripes that there are by mean flats without stripe removal, worst draw."""
     distance = np.hypot(*(np.mgrid[:COLUMNS, :COLUMNS] - (COLUMNS - 1) / 2))
     air = (distance > 95) & (distance < 110)
-    before, untouched = slices(full, plan, "none"), slices(clean, of_clean, "none")
-    after, harmed = slices(full, plan, "muench"), slices(clean, of_clean, "muench")
-    energy = float(np.mean((before - untouched)[:, air] ** 2) / np.mean((after - harmed)[:, air] ** 2))
     halo = microscope(1.0).halo_rows * 2
-    truth = slab[halo:-halo].reshape(ROWS, 2, COLUMNS, 2, COLUMNS, 2).mean(axis=(1, 3, 5))
+    flat_fields: tuple[FlatField, ...] = ("mean", "interpolated", "components")
+    energies: dict[str, list[float]] = {name: [] for name in flat_fields}
+    correlations: dict[str, list[tuple[float, float, float]]] = {name: [] for name in flat_fields}
+    for draw in range(STRIPE_DRAWS):
+        slab = sample(draw)
+        truth = Volume(slab[halo:-halo].reshape(ROWS, 2, COLUMNS, 2, COLUMNS, 2).mean(axis=(1, 3, 5)), PIXEL_NM)
+        full, clean = scanned(slab, 1.0, draw), scanned(slab, 0.0, draw)
+        found = prepare(full, recipe())
 
-    def correlation(values: NDArray[np.float32]) -> float:
-        curve = shell_correlation(Volume(values, PIXEL_NM), Volume(truth, PIXEL_NM))
-        return curve.mean(250 / PIXEL_NM)
+        def slices(scan: Scan, made: ReconstructionRecipe, found: Plan = found) -> Volume:
+            of_scan = replace(found, illumination=illumination_of(scan, made.corrections))
+            return reconstruct(scan, made, plan=of_scan).volume
 
-    kept, best, striped = correlation(after), correlation(untouched), correlation(before)
-    text = f"energy down {energy:.0f} times; correlation {kept:.4f} (with stripes {striped:.4f}, without {best:.4f})"
-    title = "every artefact on: stripes in the air, correlation with the truth"
-    return [row(title, "ten times, at most 5 % lost", text, energy >= 10 and kept >= 0.95 * best)]
+        def energy(one: Volume, other: Volume) -> float:
+            return float(np.mean((one.values - other.values)[:, air] ** 2))
 
+        def correlation(volume: Volume, truth: Volume = truth) -> float:
+            return shell_correlation(volume, truth).mean(250 / PIXEL_NM)
 
-def rows() -> list[Row]:
-    return motion() + stripes()
-
-
-if __name__ == "__main__":
-    for line in rows():
-        print(line)
+        before, untouched = slices(full, recipe("none")), slices(clean, recipe("none"))
+        for name in flat_fields:
+            after, harmed = (slices(scan, recipe("muench", name)) for scan in (full, clean))
+            energies[name].append(energy(before, untouched) / energy(after, harmed))
+            correlations[name].append((correlation(after), correlation(before), correlation(untouched)))
+    made = []
+    for name in flat_fields:
+        least = min(energies[name])
+        kept, striped, best = min(correlations[name], key=lambda three: three[0] / three[2])
+        text = f"energy down {least:.0f} times; correlation {kept:.4f} (with stripes {striped:.4f}, without {best:.4f})"
+        title = f"every artefact on, {STRIPE_DRAWS} draws, {name} flats: stripes in the air, correlation with the truth"
+        required, passed = ("ten times, at most 5 % lost", least >= 10 and kept >= 0.95 * best)
+        made.append(row(title, required, text, passed) if name == "mean" else row(title, "report", text, None))
+    return made

@@ -2,10 +2,14 @@
 
 `accuracy` has iterations, alignment and stripe filters by name, `artefacts` simulated scans with everything amiss at
 once, `speed` the time and memory beside other packages.
+
+    python run.py                 the whole page
+    python run.py gridrec muench  these parts, say in an interpreter that has TomoPy; the others stay as they are
 """
 
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +29,7 @@ sys.path.insert(0, str(FOLDER))
 import accuracy  # noqa: E402
 import artefacts  # noqa: E402
 import speed  # noqa: E402
-from render import render  # noqa: E402
+from render import asked_parts, render_parts  # noqa: E402
 
 COPPER_PER_UM = 0.0471
 LAYER_SHARE = 0.13
@@ -203,9 +207,41 @@ def two_roads() -> list[Row]:
     return [row("FBP through the non-uniform FFT and through ASTRA", "8 % rms, means 1e-3", text, passed)]
 
 
+def with_cache(measure: Callable[[Path], list[Row]]) -> Callable[[], list[Row]]:
+    """Return what measures with a filter cache of its own, empty at first."""
+
+    def work() -> list[Row]:
+        with tempfile.TemporaryDirectory() as folder:
+            return measure(Path(folder))
+
+    return work
+
+
+#: What measures each part of the page, in its order.
+PARTS: dict[str, Callable[[], list[Row]]] = {
+    "disk": uniform_disk,
+    "layer": with_cache(layer_on_copper),
+    "filter": with_cache(sirt_against_filter),
+    "filter-and-sirt": with_cache(accuracy.filter_beside_sirt),
+    "total-variation": accuracy.noise_flattened,
+    "run-out": accuracy.alignment,
+    "stripe-filters": accuracy.stripe_filters,
+    "axis": rotation_axis,
+    "stripes-and-layer": stripes,
+    "artefacts-motion": artefacts.motion,
+    "artefacts-stripes": artefacts.stripes,
+    "roads": two_roads,
+    "fbp": speed.filtered_backprojection,
+    "gridrec": speed.beside_gridrec,
+    "sirt": speed.sirt_steps,
+    "sirt-distance": speed.sirt_beside_astra,
+    "plan": speed.iterations_planned,
+    "filters": speed.filters,
+    "muench": speed.stripes,
+    "scaling": speed.scaling,
+    "memory": speed.memory,
+}
+
+
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        cache = Path(folder)
-        rows = uniform_disk() + layer_on_copper(cache) + sirt_against_filter(cache) + accuracy.rows(cache)
-    rows += artefacts.rows() + rotation_axis() + stripes() + two_roads() + speed.rows()
-    render(FOLDER, rows, speed.machine())
+    render_parts(FOLDER, PARTS, asked_parts(PARTS), speed.machine())

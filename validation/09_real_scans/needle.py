@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from npsi_twin.errors import OutOfRangeWarning
 from npsi_twin.projectors.choice import choose_projector
 from npsi_twin.reconstruction.alignment import find_rotation_axis
-from npsi_twin.reconstruction.iterative import IterationRecipe, sirt
+from npsi_twin.reconstruction.iteration import IterationRecipe
+from npsi_twin.reconstruction.iterative import sirt
 from npsi_twin.reconstruction.reprojection import AlignmentRecipe, align_views, take_back
 from npsi_twin.scan import ParallelBeam
 

@@ -21,7 +21,7 @@ FOLDER = Path(__file__).resolve().parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
 from label_volumes import rows as label_volume_rows  # noqa: E402
 from needle import needle_rows  # noqa: E402
-from render import render  # noqa: E402
+from render import asked_parts, render_parts  # noqa: E402
 
 Row = dict[str, str | bool | None]
 
@@ -99,4 +99,9 @@ def tooth_rows(path: Path) -> list[Row]:
 
 if __name__ == "__main__":
     data = Path(os.environ.get("NPSI_TWIN_REAL_DATA", FOLDER.parents[1].parent / "shared" / "data"))
-    render(FOLDER, tooth_rows(data / "tooth.h5") + needle_rows() + label_volume_rows())
+    parts = {
+        "tooth": lambda: tooth_rows(data / "tooth.h5"),
+        "needle": needle_rows,
+        "label-volumes": label_volume_rows,
+    }
+    render_parts(FOLDER, parts, asked_parts(parts))

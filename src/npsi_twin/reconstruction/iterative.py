@@ -11,120 +11,27 @@ SIRT's sums must be positive, so it takes a projector that meets voxels by rays.
 the projector is band-limited the operator is a convolution (`npsi_twin.reconstruction.toeplitz`). H = ramp is the
 preconditioned variant of both (`npsi_twin.reconstruction.normal_equations`).
 
-Early steps fit what is coarse, late ones the noise; so an iteration may end when a slice's misfit reaches what the
-noise explains, or no longer falls. Slices end one by one, which keeps them independent of the slab they came in. A
-sample that reaches out of the field needs slices wider than the detector, to hold what the data saw of the rest.
+`iteration` has how they run and when they end. A sample that reaches out of the field needs slices wider than the
+detector, to hold what the data saw of the rest.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from npsi_twin.errors import IncompatibleError, ParameterError
+from npsi_twin.errors import ParameterError
 from npsi_twin.projectors.choice import BAND_LIMITED
 from npsi_twin.projectors.contract import Projector, accepted_sinograms, accepted_threads
-from npsi_twin.recipes import MadeBy, Recipe, parameter
-from npsi_twin.reconstruction.normal_equations import NormalEquations, data_norms
+from npsi_twin.recipes import MadeBy
+from npsi_twin.reconstruction.iteration import Iterated, IterationRecipe, Progress, begin, floor_of, set_out, support
+from npsi_twin.reconstruction.normal_equations import NormalEquations
 from npsi_twin.reconstruction.slices import slice_dots, slices_first, slices_last, step, weighted_misfit
-from npsi_twin.scan import ParallelBeam
 from npsi_twin.volumes import FloatArray
 
 #: Sums of a ray or a voxel below this share of the largest are met by rounding only; such rays and voxels rest.
 _SMALLEST_SUM = 1e-4
-
-
-class IterationRecipe(Recipe):
-    """How an iterative reconstruction runs."""
-
-    iterations: int = parameter(100, "steps at most", source="assumed", ge=1, le=100_000)
-    non_negative: bool = parameter(
-        False, "attenuation below zero is raised to zero after every step (not by cgls)", source="assumed"
-    )
-    support: Literal["square", "disk"] = parameter(
-        "square",
-        "voxels that may differ from zero: all, or the disk that every view sees whole",
-        source="assumed: square, as ASTRA's SIRT",
-    )
-    weighting: Literal["uniform", "ramp"] = parameter(
-        "uniform",
-        "norm of the misfit for landweber, cgls and tv: least squares, or the ramp, which preconditions",
-        source="assumed: noise that is the same everywhere",
-    )
-    stop_misfit: float = parameter(
-        0.0,
-        "a slice is finished when the rms of its misfit is below this share of the data's; 0 never",
-        source="assumed: the noise's share is not known beforehand",
-        ge=0,
-        lt=1,
-    )
-    stop_gain: float = parameter(
-        0.0,
-        "a slice is finished when a step lowers its misfit by less than this share of it; 0 never",
-        source="assumed",
-        ge=0,
-        lt=1,
-    )
-
-
-@dataclass(frozen=True)
-class Iterated:
-    """Slices and how they came about.
-
-    Attributes
-    ----------
-    values
-        ``attenuation_per_um``, (row, y, x), read-only.
-    misfit
-        sqrt(<p - W x, H (p - W x)> / <p, H p>) before every step, (step, row); where a slice is finished its last
-        number repeats. SIRT's H is 1.
-    steps
-        Steps each slice took, (row,).
-    made_by
-        Provenance; the backend is the projector's name.
-    """
-
-    values: FloatArray
-    misfit: NDArray[np.float64]
-    steps: NDArray[np.int64]
-    made_by: MadeBy
-
-    def __post_init__(self) -> None:
-        for name in ("values", "misfit", "steps"):
-            frozen = getattr(self, name).view()
-            frozen.flags.writeable = False
-            object.__setattr__(self, name, frozen)
-
-
-class Progress:
-    """Which slices go on, and their residual curve so far."""
-
-    def __init__(self, recipe: IterationRecipe, slices: int) -> None:
-        self._recipe = recipe
-        self._curve: list[NDArray[np.float64]] = []
-        self.steps = np.zeros(slices, np.int64)
-        self.going = np.ones(slices, np.float32)
-
-    def goes_on(self, misfit: NDArray[np.float64]) -> bool:
-        """Note the misfit before a step, finish the slices that are done, and tell whether any is left to step."""
-        going = self.going > 0
-        if self._curve:
-            last = self._curve[-1]
-            misfit = np.where(going, misfit, last)
-            if self._recipe.stop_gain > 0:
-                going &= misfit < (1 - self._recipe.stop_gain) * last
-        if self._recipe.stop_misfit > 0:
-            going &= misfit > self._recipe.stop_misfit
-        self._curve.append(misfit)
-        self.going = going.astype(np.float32)
-        self.steps += going
-        return bool(going.any())
-
-    def result(self, slab: FloatArray, made_by: MadeBy) -> Iterated:
-        """Return slices (y, x, z) as a product."""
-        return Iterated(slices_first(slab), np.array(self._curve), self.steps, made_by)
 
 
 def sirt(
@@ -172,6 +79,7 @@ def sirt(
     A block of 0.05 / um comes back ever better:
 
     >>> from npsi_twin.projectors.choice import choose_projector
+    >>> from npsi_twin.scan import ParallelBeam
     >>> beam = ParallelBeam(np.pi * np.arange(30) / 30, columns=24, pixel_nm=100.0, rotation_axis_px=11.5)
     >>> projector = choose_projector("astra-cpu", beam, 24)
     >>> block = np.zeros((1, 24, 24), np.float32)
@@ -238,6 +146,7 @@ def landweber(
     --------
     >>> from npsi_twin.projectors.choice import choose_projector
     >>> from npsi_twin.reconstruction.toeplitz import ToeplitzEquations
+    >>> from npsi_twin.scan import ParallelBeam
     >>> beam = ParallelBeam(np.pi * np.arange(40) / 40, columns=32, pixel_nm=100.0, rotation_axis_px=15.5)
     >>> projector = choose_projector("fourier", beam, 24)
     >>> block = np.zeros((1, 24, 24), np.float32)
@@ -247,20 +156,15 @@ def landweber(
     >>> round(float(made.values[0, 9:13, 11:15].mean()), 3)
     0.05
     """
-    projector = equations.projector
-    right = equations.right_side(line_integrals)
-    allowed = support(projector.beam, projector.width, recipe)
-    slab = begin(start, projector.width, right.shape[2], allowed)
-    sizes = allowed * np.float32(1 / equations.bound)
-    misfit = misfit_of(line_integrals, equations, right)
-    progress, floor = Progress(recipe, right.shape[2]), floor_of(recipe)
+    right, allowed, slab, misfit, progress = set_out(line_integrals, equations, recipe, start)
+    sizes, floor = allowed * np.float32(1 / equations.bound), floor_of(recipe)
     for _ in range(recipe.iterations):
         applied = equations.apply(slab)
         if not progress.goes_on(misfit(slab, applied)):
             break
         np.subtract(right, applied, out=applied)
         step(slab, applied, sizes, progress.going, floor)
-    return progress.result(slab, MadeBy("landweber", recipe.digest(), backend=projector.name))
+    return progress.result(slab, MadeBy("landweber", recipe.digest(), backend=equations.projector.name))
 
 
 def cgls(
@@ -300,6 +204,7 @@ def cgls(
     --------
     >>> from npsi_twin.projectors.choice import choose_projector
     >>> from npsi_twin.reconstruction.toeplitz import ToeplitzEquations
+    >>> from npsi_twin.scan import ParallelBeam
     >>> beam = ParallelBeam(np.pi * np.arange(40) / 40, columns=32, pixel_nm=100.0, rotation_axis_px=15.5)
     >>> projector = choose_projector("fourier", beam, 24)
     >>> block = np.zeros((1, 24, 24), np.float32)
@@ -313,12 +218,7 @@ def cgls(
             "CGLS: got non_negative = true; raising values breaks the directions' conjugacy, and with it the "
             "iteration. Use landweber, sirt or tv."
         )
-    projector = equations.projector
-    right = equations.right_side(line_integrals)
-    allowed = support(projector.beam, projector.width, recipe)
-    slab = begin(start, projector.width, right.shape[2], allowed)
-    misfit = misfit_of(line_integrals, equations, right)
-    progress = Progress(recipe, right.shape[2])
+    right, allowed, slab, misfit, progress = set_out(line_integrals, equations, recipe, start)
     applied = equations.apply(slab)
     descent = (right - applied) * allowed[:, :, None]
     direction, power = descent.copy(), slice_dots(descent, descent)
@@ -333,58 +233,7 @@ def cgls(
         before, power = power, slice_dots(descent, descent)
         direction *= _ratio(power, before)
         direction += descent
-    return progress.result(slab, MadeBy("cgls", recipe.digest(), backend=projector.name))
-
-
-def support(beam: ParallelBeam, width: int, recipe: IterationRecipe) -> FloatArray:
-    """Return 1 where a voxel may differ from zero, else 0, (y, x).
-
-    Examples
-    --------
-    >>> beam = ParallelBeam(np.zeros(1), columns=5, pixel_nm=10.0, rotation_axis_px=2.0)
-    >>> int(support(beam, 5, IterationRecipe(support="disk")).sum())
-    21
-    """
-    if recipe.support == "square":
-        return np.ones((width, width), np.float32)
-    axis = beam.known_axis_px() + np.asarray(beam.column_shift_px)
-    # Half a pixel beyond the centres of the outermost columns is still seen.
-    radius = 0.5 + min(float(axis.min()), beam.columns - 1 - float(axis.max()))
-    place = np.arange(width) - (width - 1) / 2
-    return np.asarray(np.hypot(*np.meshgrid(place, place)) <= radius, np.float32)
-
-
-def begin(start: FloatArray | None, width: int, slices: int, allowed: FloatArray) -> FloatArray:
-    """Return the slices (y, x, z) to begin from, zero where nothing is allowed."""
-    if start is None:
-        return np.zeros((width, width, slices), np.float32)
-    if start.shape != (slices, width, width):
-        raise IncompatibleError(
-            f"iteration: got a start of shape {start.shape}; ({slices}, {width}, {width}) is what the data have. "
-            "Reconstruct it with the same projector."
-        )
-    return slices_last(np.asarray(start, np.float32)) * allowed[:, :, None]
-
-
-def floor_of(recipe: IterationRecipe) -> float:
-    """Return the smallest value that a voxel may take."""
-    return 0.0 if recipe.non_negative else -np.inf
-
-
-def misfit_of(
-    line_integrals: FloatArray, equations: NormalEquations, right: FloatArray
-) -> Callable[[FloatArray, FloatArray], NDArray[np.float64]]:
-    """Return the function (x, W' H W x) -> relative misfit of every slice.
-
-    <p - W x, H (p - W x)> = <p, H p> - 2 <x, W' H p> + <x, W' H W x>, good to 1e-3 of the data in single precision.
-    """
-    norms = data_norms(line_integrals, equations.projector.beam, equations.weighting)
-
-    def misfit(slab: FloatArray, applied: FloatArray) -> NDArray[np.float64]:
-        squares = norms - 2 * slice_dots(slab, right) + slice_dots(slab, applied)
-        return np.asarray(np.sqrt(np.maximum(squares, 0) / np.maximum(norms, np.finfo(float).tiny)), np.float64)
-
-    return misfit
+    return progress.result(slab, MadeBy("cgls", recipe.digest(), backend=equations.projector.name))
 
 
 def _slices_last_pair(projector: Projector) -> tuple[Callable[[FloatArray], FloatArray], Callable[..., FloatArray]]:

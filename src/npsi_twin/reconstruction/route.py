@@ -25,7 +25,8 @@ from npsi_twin.reconstruction.corrections import CorrectionCounts, CorrectionRec
 from npsi_twin.reconstruction.filters import sirt_fbp_taps
 from npsi_twin.reconstruction.fitness import judge_counts
 from npsi_twin.reconstruction.illumination import Illumination
-from npsi_twin.reconstruction.iterative import Iterated, IterationRecipe, cgls, landweber, sirt
+from npsi_twin.reconstruction.iteration import Iterated, IterationRecipe
+from npsi_twin.reconstruction.iterative import cgls, landweber, sirt
 from npsi_twin.reconstruction.normal_equations import NormalEquations, ProjectedEquations
 from npsi_twin.reconstruction.placement import find_placement
 from npsi_twin.reconstruction.reprojection import Alignment, AlignmentRecipe

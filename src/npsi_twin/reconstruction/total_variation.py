@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from npsi_twin.errors import ParameterError
 from npsi_twin.projectors.contract import accepted_threads, for_each_slice
 from npsi_twin.recipes import MadeBy
-from npsi_twin.reconstruction.iterative import Iterated, IterationRecipe, Progress, begin, floor_of, misfit_of, support
+from npsi_twin.reconstruction.iteration import Iterated, IterationRecipe, floor_of, set_out
 from npsi_twin.reconstruction.normal_equations import NormalEquations, Weighting, finest_eigenvalue, weights_of
 from npsi_twin.reconstruction.toeplitz import SliceConvolution, normal_spectrum
 from npsi_twin.scan import ParallelBeam
@@ -111,9 +111,7 @@ def total_variation(
             "is least squares. Use landweber or cgls for that."
         )
     projector, workers = equations.projector, accepted_threads("total variation", threads)
-    right = equations.right_side(line_integrals)
-    allowed = support(projector.beam, projector.width, recipe)
-    slab = begin(start, projector.width, right.shape[2], allowed)
+    right, allowed, slab, misfit, progress = set_out(line_integrals, equations, recipe, start)
     beam, weighting = projector.beam, equations.weighting
     scale = 1 / finest_eigenvalue(beam, weighting)
     precondition = SliceConvolution(
@@ -121,8 +119,6 @@ def total_variation(
     )
     fields = np.zeros((3, *slab.shape), np.float32)
     ahead = np.empty_like(slab)
-    misfit = misfit_of(line_integrals, equations, right)
-    progress = Progress(recipe, right.shape[2])
     parts = -(-projector.width // _ROWS_AT_ONCE)
     for _ in range(recipe.iterations):
         applied = equations.apply(slab)
