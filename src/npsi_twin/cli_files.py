@@ -18,6 +18,7 @@ from npsi_twin.cli_options import (
     VolumeName,
     VoxelNm,
     Where,
+    is_run_folder,
     measured_text,
     reading_from,
 )
@@ -92,14 +93,14 @@ def export_volume_file(
     from npsi_twin.storage.exports import export_volume
     from npsi_twin.storage.volumes import open_volume
 
-    if path.is_dir():
+    if is_run_folder(path):
         if what is None:
             raise ParameterError("export: a run needs --what: reconstruction, segmentation or truth.")
         path = path / f"{what}.h5"
         # A run's truth has many data sets; what is compared with the reconstruction is its attenuation.
         dataset = dataset or ("attenuation_per_um" if what == "truth" else None)
     elif what is not None:
-        raise ParameterError(f"export: --what is for the folder of a run; {path} is a file. Leave it out.")
+        raise ParameterError(f"export: --what is for the folder of a run; {path} is a volume. Leave it out.")
     volume = open_volume(path, dataset, voxel_nm=voxel_nm)
     typer.echo(f"Wrote {export_volume(volume, out, to)} ({volume.shape}, voxel {volume.voxel_nm:g} nm)")
 

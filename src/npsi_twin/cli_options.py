@@ -114,6 +114,11 @@ AllowRoot = Annotated[
 ]
 
 
+def is_run_folder(path: Path) -> bool:
+    """Tell a folder that may be a run's from a volume that is a folder, as OME-Zarr is."""
+    return path.is_dir() and path.suffix.lower() != ".zarr"
+
+
 def reading_from(
     theta: str,
     where: str,

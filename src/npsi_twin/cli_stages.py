@@ -41,6 +41,7 @@ from npsi_twin.cli_options import (
     Workers,
     alignment_from,
     corrections_from,
+    is_run_folder,
     measured_text,
     print_result,
     reading_from,
@@ -163,7 +164,7 @@ def scan(
 
     Example: npsi-twin scan labels.npy --microscope demo --voxel-nm 50 --compounds compounds.toml --out runs/own
     """
-    if path.is_dir():
+    if is_run_folder(path):
         _only_for_files(
             path,
             out=out,
@@ -350,7 +351,7 @@ def segment(
 
     Example: npsi-twin segment runs/study
     """
-    if path.is_dir():
+    if is_run_folder(path):
         _only_for_files(path, out=out, spec=spec, forest=forest, dataset=dataset, voxel_nm=voxel_nm)
         _stage(path, "segment", 1, as_json, "segmentation.h5", f" Next: npsi-twin measure {path}")
         return
@@ -380,7 +381,7 @@ def measure(
 
     Example: npsi-twin measure berea.npz --voxel-nm 5345 --labels 0=silicon,1=void
     """
-    if path.is_dir():
+    if is_run_folder(path):
         _only_for_files(path, labels=labels, dataset=dataset, voxel_nm=voxel_nm, closing_radius_nm=closing_radius_nm)
         _stage(path, "measure", 1, as_json, "measurements.csv", f" Next: npsi-twin compare {path}")
         return

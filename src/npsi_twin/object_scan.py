@@ -6,7 +6,6 @@ write), ``truth.h5`` (the object on the voxels of a reconstruction, and what the
 attenuation, and is projected, imaged and recorded by the same functions as an electrode.
 """
 
-import tomllib
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +34,7 @@ from npsi_twin.provenance import finish, input_facts, remember
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import PRESETS, parse_values, preset_specification, to_toml
 from npsi_twin.storage.own_object import Footprint, OwnObject, open_object
+from npsi_twin.toml_files import read_toml
 from npsi_twin.txm.microscope import MicroscopeRecipe, simulation_grid, stage_truth
 from npsi_twin.txm.presets import MICROSCOPES, microscope_preset
 from npsi_twin.volumes import VoxelGrid
@@ -71,10 +71,7 @@ def microscope_from(words: str) -> MicroscopeRecipe:
             f"--microscope: {words!r} is neither a file nor a microscope that is shipped: "
             f"{', '.join((*MICROSCOPES, *PRESETS))}. Write one with `npsi-twin init` and keep its [microscope]."
         )
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ParameterError(f"{path}: not valid TOML: {error}.") from None
+    tree = read_toml(path, "a TOML file with a table [microscope]")
     if not isinstance(tree.get("microscope"), dict):
         raise ParameterError(f"{path}: has no table [microscope]. Write one with `npsi-twin init`.")
     return parse_values(MicroscopeRecipe(), tree["microscope"], "microscope")

@@ -7,7 +7,6 @@ commented file that reads back to the very same tree; `explain` lists every valu
 
 import difflib
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -17,25 +16,32 @@ from pydantic_core import ErrorDetails
 
 from npsi_twin.cycling.ageing import AgeingRecipe
 from npsi_twin.electrode.build import ElectrodeRecipe
-from npsi_twin.errors import DataError, ParameterError
+from npsi_twin.errors import ParameterError
 from npsi_twin.execution import ExecutionRecipe
 from npsi_twin.morphology.measure import MeasurementRecipe
 from npsi_twin.morphology.segmentation import SegmentationRecipe
 from npsi_twin.recipes import Described, Recipe, describe, parameter
 from npsi_twin.reconstruction.route import ReconstructionRecipe
+from npsi_twin.toml_files import parse_toml, read_toml_text
 from npsi_twin.txm.microscope import MicroscopeRecipe, simulation_grid
 from npsi_twin.txm.presets import aps_32_id_c_2018
 
 Part = TypeVar("Part", bound=Recipe)
 
 PRESETS = ("demo", "tiny", "zhao2018", "zhao2018-7.11kev")
-_LARGEST_FILE_BYTES = 1_000_000
+#: Longer values are cut in messages.
+_LONGEST_SHOWN = 200
 
 
 class Specification(Recipe):
     """Everything a run needs to know: electrode, ageing, microscope, reconstruction, segmentation and measurement."""
 
-    name: str = parameter("demo", "name of the specimen, used in the scan file and the report", max_length=80)
+    name: str = parameter(
+        "demo",
+        "name of the specimen, used in the scan file and the report, without control characters",
+        max_length=80,
+        pattern=r"^[^\x00-\x1f\x7f]*$",
+    )
     seed: int = parameter(42, "root of every random number", ge=0)
     electrode: ElectrodeRecipe = ElectrodeRecipe()
     ageing: AgeingRecipe = AgeingRecipe()
@@ -150,16 +156,7 @@ def load_specification(path: Path) -> Specification:
     DataError
         When the file cannot be read.
     """
-    try:
-        if path.exists() and not path.is_file():
-            raise ParameterError(f"{path}: is no file; a specification is a TOML file.")
-        if path.stat().st_size > _LARGEST_FILE_BYTES:
-            raise ParameterError(f"{path}: larger than 1 MB; a specification is a few kB of TOML.")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({error}). Give a TOML file, for example from `npsi-twin init`."
-        ) from None
+    text = read_toml_text(path, "a TOML file, for example from `npsi-twin init`")
     return parse_specification(text, str(path))
 
 
@@ -171,10 +168,7 @@ def parse_specification(text: str, where: str = "specification") -> Specificatio
     >>> parse_specification("seed = 7").seed
     7
     """
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ParameterError(f"{where}: not valid TOML: {error}.") from None
+    tree = parse_toml(text, where)
     try:
         return Specification.model_validate(tree)
     except ValidationError as error:
@@ -197,8 +191,9 @@ def _explain_fault(location: tuple[int | str, ...], fault: ErrorDetails) -> str:
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     unit = f" {extra['unit']}" if extra.get("unit") else ""
     given = fault["input"]
+    shown = repr(given) if len(repr(given)) <= _LONGEST_SHOWN else f"{repr(given)[:_LONGEST_SHOWN]}..."
     meaning = f"; it is the {field.description}" if field.description else ""
-    text = f"{path} = {given!r}{unit}: {message}{meaning}."
+    text = f"{path} = {shown}{unit}: {message}{meaning}."
     bounds = fault.get("ctx", {})
     limit = bounds.get("le", bounds.get("lt"))
     if isinstance(given, int | float) and limit is not None and limit <= 1 < given <= 100:
@@ -236,7 +231,7 @@ def toml_value(value: Any) -> str:
     if isinstance(value, tuple | list):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, bool | str):
-        return json.dumps(value)
+        return json.dumps(value, ensure_ascii=False)  # TOML knows no surrogates
     return repr(value)
 
 

@@ -29,7 +29,7 @@ from npsi_twin.electrode.scene import Electrode
 from npsi_twin.electrode.specimen import SpecimenRecipe
 from npsi_twin.electrode.states import History
 from npsi_twin.electrode.voxelise import Composition, voxelise
-from npsi_twin.execution import Progress, silent
+from npsi_twin.execution import Progress, silent, written_whole
 from npsi_twin.morphology.measure import MeasurementRecipe, Measurements, measure
 from npsi_twin.recipes import Recipe, parameter
 from npsi_twin.report.state_figures import (
@@ -300,7 +300,8 @@ def write_states(states: Sequence[PlayedState], folder: Path, *, dots_per_inch: 
     written = []
     for name, figure in figures.items():
         written.append(folder / f"{name}.png")
-        figure.savefig(written[-1], dpi=dots_per_inch, metadata={"Software": None})
+        with written_whole(written[-1]) as temporary:
+            figure.savefig(temporary, format="png", dpi=dots_per_inch, metadata={"Software": None})
     table = {state.condition: state.observables for state in states}
     seen = [{"condition": name} | asdict(row) for name, row in table.items()]
     verdicts = [
@@ -309,7 +310,7 @@ def write_states(states: Sequence[PlayedState], folder: Path, *, dots_per_inch: 
     ]
     for name, rows in (("states", seen), ("targets", verdicts)):
         written.append(folder / f"{name}.csv")
-        with written[-1].open("w", newline="", encoding="utf-8") as file:
+        with written_whole(written[-1]) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)

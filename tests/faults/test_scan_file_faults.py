@@ -1,5 +1,7 @@
 """What is wrong with a scan file is said before any work begins: where, why, and what to do. Nothing is invented."""
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -71,8 +73,28 @@ def cut_short(file):
     data[:3] = 900
 
 
+def without(name):
+    def change(file):
+        del file[name]
+
+    return change
+
+
 DATA = "exchange/data"
 EXCHANGE = {
+    "no projections": (without(DATA), "has no data set /exchange/data"),
+    "a group for projections": (
+        lambda file: [without(DATA)(file), file.create_group(DATA)],
+        "no data set /exchange/data",
+    ),
+    "two dimensions": (put(DATA, np.ones((4, 8), np.uint16)), r"shape \(4, 8\); frames as \(frame, row, column\)"),
+    "zero frames": (put(DATA, np.ones((0, 4, 8), np.uint16)), r"shape \(0, 4, 8\); frames"),
+    "angles for other frames": (put("exchange/theta", np.arange(5.0), units="deg"), "5 angles for 6 projections"),
+    "angles that are NaN": (put("exchange/theta", np.full(6, np.nan), units="deg"), "holds NaN or infinity"),
+    "angles that are text": (put("exchange/theta", np.full(6, b"a"), units="deg"), "/exchange/theta cannot be read"),
+    "current that is text": (put("measurement/instrument/source/current", np.full(6, b"a")), "cannot be read"),
+    "energy in furlongs": (put("measurement/instrument/monochromator/energy", 8.0, units="furlong"), "unit 'furlong'"),
+    "energy that is text": (put("measurement/instrument/monochromator/energy", "8", units=["keV", "eV"]), "unit"),
     "four dimensions": (put(DATA, np.ones((2, 2, 2, 2))), r"shape \(2, 2, 2, 2\)"),
     "complex": (put(DATA, np.ones((6, 4, 8), complex)), "complex128; real numbers"),
     "bool": (put(DATA, np.ones((6, 4, 8), bool)), "bool; real numbers"),
@@ -129,6 +151,36 @@ def test_a_fault_in_nxtomo_is_named(nexus, change, message):
     with pytest.raises(DataError, match=message) as caught:
         open_scan(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [">u2", "u1", "<i2", "<u4", ">f4", "<f2", "<f8"])
+def test_numbers_that_lose_nothing_are_taken_as_they_are(exchange, kind):
+    counts = (100 + np.arange(VIEWS * ROWS * COLUMNS) % 100).reshape(VIEWS, ROWS, COLUMNS)
+    found = open_scan(exchange(put(DATA, counts.astype(kind)))).read(range(ROWS)).projections
+    np.testing.assert_array_equal(found, counts)
+    assert found.dtype.isnative
+    assert found.dtype != np.float16
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "0 bytes"), (b"<html>404</html>", "16 bytes"), (b"\x89HDF\r\n\x1a\n" + bytes(50), "58 b")],
+)
+@pytest.mark.parametrize("name", ["scan.h5", "scan.nxs", "scan.tif", "scan"])
+def test_what_is_no_hdf5_is_refused_whatever_its_name(tmp_path, content, said, name):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"not a readable HDF5 file of {said}.*Copy it anew") as caught:
+        open_scan(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_scan_cut_short_anywhere_is_refused(exchange):
+    whole = exchange().read_bytes()
+    for kept in np.linspace(1, len(whole) - 1, 40).astype(int):
+        path = exchange()
+        path.write_bytes(whole[:kept])
+        with pytest.raises(DataError, match="cannot be read"):
+            open_scan(path).read(range(ROWS))
 
 
 def test_damage_is_noticed_where_the_file_has_checksums(exchange):
@@ -302,6 +354,100 @@ def test_what_a_virtual_data_set_lacks_is_never_read_as_zeros(exchange, tmp_path
             open_scan(exchange(virtual_from(*sources)))
 
 
+def test_frames_that_two_sources_hold_do_not_stand_for_those_that_none_holds(exchange, tmp_path):
+    with h5py.File(tmp_path / "part.h5", "w") as file:
+        file["data"] = np.full((3, ROWS, COLUMNS), 900, np.uint16)
+
+    def change(file):
+        del file[DATA]
+        layout = h5py.VirtualLayout((VIEWS, ROWS, COLUMNS), np.uint16)
+        for start in (0, 1):  # frames 0 to 3; 4 and 5 would be read as zeros
+            layout[start : start + 3] = h5py.VirtualSource("part.h5", "data", (3, ROWS, COLUMNS))
+        file.create_virtual_dataset(DATA, layout)
+
+    with pytest.raises(DataError, match="sources hold 128 of 192 values"):
+        open_scan(exchange(change))
+    with pytest.raises(DataError, match=r"needs more of data of part.h5 than the \(3, 4, 8\)"):
+        open_scan(exchange(virtual_from(("part.h5", "data", 6))))
+
+
+def test_virtual_frames_may_be_interleaved(exchange, tmp_path):
+    """Two modules of a camera write every second frame each."""
+    for name, level in (("even.h5", 900), ("odd.h5", 800)):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["data"] = np.full((3, ROWS, COLUMNS), level, np.uint16)
+
+    def change(file):
+        del file[DATA]
+        layout = h5py.VirtualLayout((VIEWS, ROWS, COLUMNS), np.uint16)
+        for start, name in enumerate(("even.h5", "odd.h5")):
+            layout[start::2] = h5py.VirtualSource(name, "data", (3, ROWS, COLUMNS))
+        file.create_virtual_dataset(DATA, layout)
+
+    found = open_scan(exchange(change)).read(range(ROWS)).projections
+    assert found[:, 0, 0].tolist() == [900, 800] * 3
+
+
+def test_virtual_data_made_of_virtual_data_cannot_grow_without_end(exchange):
+    """Twenty data sets, each made twice of the next: a file of some kB that is made of a million pieces."""
+
+    def change(file):
+        file["v20"] = np.full((1, ROWS, COLUMNS), 900, np.uint16)
+        for number in range(19, -1, -1):
+            layout = h5py.VirtualLayout((2, ROWS, COLUMNS), np.uint16)
+            for part in range(2):
+                shape = (1 if number == 19 else 2, ROWS, COLUMNS)
+                layout[part : part + 1] = h5py.VirtualSource(".", f"v{number + 1}", shape)[:1]
+            file.create_virtual_dataset(f"v{number}", layout)
+        del file[DATA]
+        file[DATA] = h5py.SoftLink("/v0")
+
+    with pytest.raises(DataError, match="more than 1000000 pieces"):
+        open_scan(exchange(change))
+
+
+def test_groups_that_hold_one_another_are_gone_through_once(tmp_path):
+    """A hundred names for one group that holds them all: a million paths three names long."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        group = file.create_group("a")
+        for number in range(100):
+            group[f"g{number}"] = file["/"]
+            file[f"g{number}"] = group
+    with pytest.raises(DataError, match="no layout that is known"):
+        open_scan(tmp_path / "a.h5")
+
+
+def test_a_name_that_goes_round_and_round_ends(exchange):
+    def change(file):
+        del file[DATA]
+        file["self"] = file["/"]
+        file[DATA] = h5py.SoftLink("/self" * 1000)
+
+    with pytest.raises(DataError, match="1000 parts leads in a circle"):
+        open_scan(exchange(change))
+
+
+def test_no_filter_is_looked_for_beside_the_data(exchange, tmp_path, monkeypatch):
+    """HDF5 loads filters as code; the folder of the data is never a place for them."""
+    (tmp_path / "libH5Zintruder.so").write_bytes(b"\x7fELF")
+    monkeypatch.chdir(tmp_path)
+
+    def change(file):
+        del file[DATA]
+        shape = (VIEWS, ROWS, COLUMNS)
+        made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        made.set_chunk((1, ROWS, COLUMNS))
+        made.set_filter(32_999, h5py.h5z.FLAG_OPTIONAL)
+        space = h5py.h5s.create_simple(shape)
+        data = h5py.h5d.create(file["exchange"].id, b"data", h5py.h5t.STD_U16LE, space, made)
+        h5py.Dataset(data)[...] = 900
+
+    with pytest.raises(MissingBackendError, match=r"\(32999\).*pip install hdf5plugin"):
+        open_scan(exchange(change))
+    places = [h5py.h5pl.get(number) for number in range(h5py.h5pl.size())]
+    assert not any(Path(place.decode()).resolve().is_relative_to(tmp_path) for place in places)
+
+
 # --- TIFF folders ------------------------------------------------------------------------------------------
 
 
@@ -337,6 +483,45 @@ def test_faults_in_a_folder_of_images_are_named(folder):
 def test_a_folder_without_images_is_no_scan(tmp_path):
     with pytest.raises(DataError, match="neither a run nor TIFF images"):
         open_scan(tmp_path)
+
+
+def test_links_out_of_a_folder_of_images_are_followed_only_where_allowed(folder, tmp_path_factory):
+    there = tmp_path_factory.mktemp("elsewhere")
+    secret = there / "angles.txt"
+    secret.write_text("# deg\nTOPSECRET")
+    (folder / "angles.txt").unlink()
+    (folder / "angles.txt").symlink_to(secret)
+    with pytest.raises(DataError, match=r"angles\.txt is a link to .*--allow-root") as caught:
+        open_scan(folder)
+    assert "TOPSECRET" not in str(caught.value)
+    secret.write_text("# deg\n" + "\n".join(str(30 * view) for view in range(VIEWS)))
+    (folder / "projections" / "0.tif").rename(there / "0.tif")
+    (folder / "projections" / "0.tif").symlink_to(there / "0.tif")
+    with pytest.raises(DataError, match=r"projections/0\.tif is a link"):
+        open_scan(folder)
+    assert open_scan(folder, reading=Reading(allow_roots=(there,))).beam.views == VIEWS
+
+
+def test_angles_that_never_end_or_claim_too_much_are_refused(folder):
+    (folder / "angles.txt").unlink()
+    (folder / "angles.txt").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="--allow-root"):
+        open_scan(folder)
+    with pytest.raises(DataError, match="no file of angles"):
+        open_scan(folder, reading=Reading(allow_roots=(Path("/dev"),)))
+    (folder / "angles.txt").unlink()
+    with (folder / "angles.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**14,)})
+    with pytest.raises(DataError, match="claims the shape"):
+        open_scan(folder, theta_unit="deg")
+
+
+def test_an_image_that_claims_more_than_its_file_is_refused(folder):
+    with tifffile.TiffFile(folder / "projections" / "0.tif", mode="r+") as file:
+        file.pages[0].tags["ImageLength"].overwrite(20_000)
+        file.pages[0].tags["ImageWidth"].overwrite(20_000)
+    with pytest.raises(DataError, match=r"0\.tif: claims images of 8e\+08 bytes"):
+        open_scan(folder)
 
 
 def test_places_outside_the_folder_are_refused(folder):

@@ -88,7 +88,7 @@ def test_volumes_of_other_runs_are_refused(tmp_path, write_run, viewer):
     write_run(tmp_path, shape=(6, 20, 25), parts=("segmentation",))
     with pytest.raises(DataError, match=r"segmentation\.h5.*\(6, 20, 25\)"):
         viewer(tmp_path)
-    with pytest.raises(DataError, match=r"reconstruction\.h5: /nothing"):
+    with pytest.raises(DataError, match=r"reconstruction\.h5: has no data set /nothing"):
         viewer(tmp_path, name="nothing")
 
 

@@ -33,6 +33,7 @@ from npsi_twin.morphology.layer_view import LayerView
 from npsi_twin.morphology.segmentation_recipe import SegmentationRecipe
 from npsi_twin.morphology.thickness import SILICON
 from npsi_twin.morphology.voxel_features import feature_count, reach_voxels, voxel_features
+from npsi_twin.numpy_files import read_npz
 from npsi_twin.recipes import MadeBy, Recipe, parameter
 from npsi_twin.seeds import Seeds
 from npsi_twin.volumes import FloatArray, Volume
@@ -47,6 +48,7 @@ _ARRAYS = {
     "cut": np.float64,
     "share": np.float64,
 }
+_STORED = (*_ARRAYS, "format", "widths_nm", "recipe_digest", "root_seed")
 
 
 def _positive(widths: tuple[float, ...]) -> tuple[float, ...]:
@@ -299,7 +301,7 @@ def save_forest(path: Path, forest: Forest) -> None:
     """
     if path.suffix != ".npz":
         raise ParameterError(f"save_forest: got {path.name}; forests are arrays. Give a name that ends in .npz.")
-    if path.exists():
+    if path.exists() or path.is_symlink():
         raise DataError(f"{path}: exists. Give another name, or remove it first.")
     arrays: dict[str, Any] = {name: getattr(forest, name) for name in _ARRAYS}
     arrays["widths_nm"] = np.array(forest.widths_nm)
@@ -325,16 +327,16 @@ def load_forest(path: Path, *, digest: str | None = None) -> Forest:
         What is there is no forest, one that was tampered with, or another one than is asked for.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if str(file["format"]) != _FORMAT:
-                raise ValueError(f"format {file['format']!s}, not {_FORMAT}")
-            arrays = {name: np.asarray(file[name], kind) for name, kind in _ARRAYS.items()}
-            widths = tuple(float(width) for width in file["widths_nm"])
-            root = int(file["root_seed"])
-            made_by = MadeBy("train_forest", str(file["recipe_digest"]), None if root < 0 else root, "scikit-learn")
+        file = read_npz(path, _STORED)
+        if str(file["format"]) != _FORMAT:
+            raise ValueError(f"format {file['format']!s}, not {_FORMAT}")
+        arrays = {name: np.asarray(file[name], kind) for name, kind in _ARRAYS.items()}
+        widths = tuple(float(width) for width in file["widths_nm"])
+        root = int(file["root_seed"])
+        made_by = MadeBy("train_forest", str(file["recipe_digest"]), None if root < 0 else root, "scikit-learn")
         _positive(widths)
         _refuse_what_is_no_tree(arrays, feature_count(widths))
-    except (OSError, ValueError, KeyError) as error:
+    except (DataError, ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{path}: holds no forest ({error}). Give a file that save_forest wrote.") from None
     forest = Forest(**arrays, widths_nm=widths, made_by=made_by)
     if digest is not None and forest.digest != digest:

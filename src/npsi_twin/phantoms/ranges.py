@@ -14,21 +14,20 @@ References
 J. Tobin et al., "Domain randomization", IROS (2017) 23, doi:10.1109/IROS.2017.8202133.
 """
 
-import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from npsi_twin.errors import DataError, ParameterError
+from npsi_twin.errors import ParameterError
 from npsi_twin.seeds import Seeds
+from npsi_twin.toml_files import parse_toml, read_toml_text
 from npsi_twin.variations import Draw, Range, leaves, range_of, unit_point
 
 Part = Literal["specimen", "scan"]
 
 #: Sections that make a specimen, and those that make its image; the others change neither truth nor image.
 _PARTS: dict[Part, tuple[str, ...]] = {"specimen": ("electrode", "ageing"), "scan": ("microscope", "reconstruction")}
-_LARGEST_FILE_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,7 @@ def load_ranges(path: Path | None) -> Ranges:
     """
     if path is None:
         return parse_ranges(shipped_ranges(), "ranges.toml")
-    try:
-        if path.stat().st_size > _LARGEST_FILE_BYTES:
-            raise ParameterError(f"{path}: larger than 1 MB; ranges are a few kB of TOML.")
-        return parse_ranges(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}). Give a TOML file of ranges with --vary.") from None
+    return parse_ranges(read_toml_text(path, "a TOML file of ranges with --vary"), str(path))
 
 
 def parse_ranges(text: str, where: str = "ranges") -> Ranges:
@@ -94,10 +88,7 @@ def parse_ranges(text: str, where: str = "ranges") -> Ranges:
     >>> found.ranges[0].name, found.ranges[0].says()
     ('electrode.silicon.porosity_fraction', '0.5 to 0.7')
     """
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ParameterError(f"{where}: not valid TOML: {error}.") from None
+    tree = parse_toml(text, where)
     draw = tree.pop("draw", "sobol")
     faults = []
     if draw not in ("sobol", "plain"):

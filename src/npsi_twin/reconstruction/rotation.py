@@ -131,16 +131,28 @@ class AxisMisfit:
         return RotationAxis(px, self.uncertainty_px(px), method, self.search(low, high))
 
     def minimum(self, low: float, high: float) -> float:
-        """Return the trial axis of least energy between two columns."""
+        """Return the trial axis of least energy between two columns.
+
+        Raises
+        ------
+        NotConvergedError
+            No trial stands out, or the best is the first or the last of them; says which columns were tried.
+        """
         search = self.search(low, high)
         trials, searched = search.trials_px, search.misfit
         best = int(searched.argmin())
         # An axis that means something stands out of the other trials; 0.9 is passed by noise alone.
         if not searched[best] < 0.9 * np.median(searched):
             raise NotConvergedError(
-                f"rotation axis: the best of {trials.size} trial axes (column {trials[best]:g}) fits "
-                "no better than the others, so these rows show too little of a sample. Take other rows, or give "
-                "rotation_axis_px."
+                f"rotation axis: the best of {trials.size} trial axes (column {trials[best]:g}) between columns "
+                f"{low:g} and {high:g} fits no better than the others, so these rows show too little of a sample. Take "
+                "other rows, or give rotation_axis_px."
+            )
+        if best in (0, trials.size - 1):
+            raise NotConvergedError(
+                f"rotation axis: between columns {low:g} and {high:g} the trial axes fit better towards column "
+                f"{trials[best]:g}, the last that was tried; the axis lies beyond it, perhaps outside the detector. "
+                "Centre the sample, or give rotation_axis_px."
             )
         px = float(trials[best])
         start = px

@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from npsi_twin.execution import written_whole
 from npsi_twin.volumes import Phase
 
 mpl.rcParams.update({"font.size": 9, "axes.titlesize": 9, "figure.dpi": 130, "image.interpolation": "nearest"})
@@ -76,8 +77,10 @@ def _grey(
 
 
 def _save(figure: Figure, path: Path) -> None:
-    # Without this the PNG would carry the version of matplotlib and differ between equal runs.
-    figure.savefig(path, format="png", metadata={"Software": None}, bbox_inches="tight")
+    # A link that stands there is replaced, never written through. Without the metadata the PNG would carry the version
+    # of matplotlib and differ between equal runs.
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None}, bbox_inches="tight")
 
 
 def _silicon(labels: NDArray[np.integer]) -> NDArray[np.bool_]:

@@ -42,6 +42,8 @@ SECTION_HEIGHT_NM = 972.0
 
 def _figures(folder: Path) -> Path:
     figures = folder / "figures"
+    if figures.is_symlink():
+        raise DataError(f"{figures}: is a link; pictures are written into the folder of the run only. Remove it.")
     figures.mkdir(exist_ok=True)
     return figures
 
@@ -52,11 +54,8 @@ def _rows(path: Path, name: str) -> int:
 
 
 def _part(path: Path, name: str, where: Any) -> NDArray[Any]:
-    try:
-        with open_hdf5(path) as file:
-            return np.asarray(file.dataset(name)[where])
-    except (OSError, KeyError) as error:
-        raise DataError(f"{path}: /{name} cannot be read for the report ({error}).") from None
+    with open_hdf5(path) as file:
+        return np.asarray(file.dataset(name)[where])
 
 
 def _foil_row(labels: NDArray[np.integer]) -> int:

@@ -68,14 +68,10 @@ class Thinned:
     def _rows(self) -> Any:
         """Yield kept rows as blocks, (ny, step, nx, step)."""
         (fz, fy, fx), (nz, ny, nx) = self.steps, self.shape
-        try:
-            with open_hdf5(self.path) as file:
-                data = file.dataset(self.name)
-                for z in range(nz):
-                    row = data[z * fz + fz // 2]
-                    yield row[: ny * fy, : nx * fx].reshape(ny, fy, nx, fx)
-        except (OSError, KeyError) as error:
-            raise DataError(f"{self.path}: /{self.name} cannot be read for the report ({error}).") from None
+        with open_hdf5(self.path) as file:
+            data = file.dataset(self.name)
+            for z in range(nz):
+                yield data[z * fz + fz // 2][: ny * fy, : nx * fx].reshape(ny, fy, nx, fx)
 
     def means(self) -> FloatArray:
         """Return means within the kept rows."""
@@ -92,11 +88,8 @@ class Thinned:
 
 
 def _shape(path: Path, name: str) -> tuple[int, int, int]:
-    try:
-        with open_hdf5(path) as file:
-            nz, ny, nx = file.dataset(name).shape
-    except (OSError, KeyError) as error:
-        raise DataError(f"{path}: /{name} cannot be read for the report ({error}).") from None
+    with open_hdf5(path) as file:
+        nz, ny, nx = file.dataset(name).shape
     return int(nz), int(ny), int(nx)
 
 

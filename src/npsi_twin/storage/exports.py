@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npsi_twin.errors import DataError, MissingBackendError, ParameterError
-from npsi_twin.execution import written_whole
+from npsi_twin.execution import write_text_whole, written_whole
 from npsi_twin.storage.volumes import PHASE_NAMES, VolumeFile
 
 ExportFormat = Literal["tiff", "ome-zarr", "npy"]
@@ -63,8 +63,9 @@ def export_volume(volume: VolumeFile, out: Path, to: ExportFormat) -> Path:
     """
     if not out.name.lower().endswith(_SUFFIX[to]):
         raise ParameterError(f"--out: got {out.name}; {to} is written to a name that ends in {_SUFFIX[to][0]}.")
-    if out.exists():
-        raise DataError(f"{out}: exists. Give another name with --out, or remove it first.")
+    for name in (out, out.with_suffix(".json")) if to == "npy" else (out,):
+        if name.exists() or name.is_symlink():
+            raise DataError(f"{name}: exists. Give another name with --out, or remove it first.")
     if not out.parent.is_dir():
         raise DataError(f"{out.parent}: no such folder. Make it first, or give another --out.")
     if to == "ome-zarr":
@@ -75,7 +76,7 @@ def export_volume(volume: VolumeFile, out: Path, to: ExportFormat) -> Path:
     else:
         with written_whole(out) as path:
             _write_npy(volume, path)
-        out.with_suffix(".json").write_text(json.dumps(_facts(volume), indent=2) + "\n", encoding="utf-8")
+        write_text_whole(out.with_suffix(".json"), json.dumps(_facts(volume), indent=2) + "\n")
     return out
 
 
@@ -173,7 +174,13 @@ def _fill_zarr(volume: VolumeFile, zarr: Any, store: Path) -> None:
     root = zarr.open_group(store, mode="w", zarr_format=3)
     levels = _levels(volume.shape)
     arrays = [
-        root.create_array(str(level), shape=shape, dtype=volume.dtype, chunks=tuple(min(_CHUNK, n) for n in shape))
+        root.create_array(
+            str(level),
+            shape=shape,
+            dtype=volume.dtype,
+            chunks=tuple(min(_CHUNK, n) for n in shape),
+            config={"write_empty_chunks": True},  # so that a chunk that is not there was lost
+        )
         for level, shape in enumerate(levels)
     ]
     # A slab is as high as a chunk, and a multiple of what a voxel of the coarsest level spans.

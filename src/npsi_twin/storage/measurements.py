@@ -15,6 +15,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from npsi_twin.comparison.agreement import Comparison
 from npsi_twin.comparison.label_scores import LabelScores
@@ -23,6 +24,8 @@ from npsi_twin.errors import DataError
 from npsi_twin.execution.files import written_hdf5
 from npsi_twin.morphology.measure import Measured, Measurements
 from npsi_twin.recipes import MadeBy
+from npsi_twin.storage.hdf5 import OpenFile, open_hdf5
+from npsi_twin.storage.units import text
 from npsi_twin.volumes import Phase
 
 _ARRAYS = ("thickness_map_nm", "inventory_map_um", "profile_distance_nm", "profile_normalised")
@@ -55,23 +58,40 @@ def read_measurements(path: Path) -> dict[str, Measurements]:
         When the file is missing or not of that kind.
     """
     try:
-        with h5py.File(path, "r") as file:
-            return {name: _read(group) for name, group in file.items()}  # in the order of writing
-    except (OSError, KeyError, AttributeError) as error:
+        with open_hdf5(path) as file:
+            return {name: _read(file, name) for name in _names(file, "")}
+    except DataError as error:
         raise DataError(f"{path}: holds no measurements ({error}). Run `npsi-twin measure` first.") from None
 
 
-def _read(group: h5py.Group) -> Measurements:
-    quantities = {
-        name: Measured(
-            float(data[()]), float(data.attrs["spread"]), int(data.attrs["n"]), data.attrs["unit"], data.attrs["note"]
+def _names(file: OpenFile, group: str) -> list[str]:
+    """Return the names in a group, in the order of writing."""
+    found = file.get(group)
+    if not isinstance(found, h5py.Group):
+        raise DataError(f"{file.path}: has no group /{group}.")
+    return list(found)
+
+
+def _read(file: OpenFile, name: str) -> Measurements:
+    quantities = {}
+    for quantity in _names(file, f"{name}/quantities"):
+        data = file.dataset(f"{name}/quantities/{quantity}")
+        facts = data.attrs
+        quantities[quantity] = Measured(
+            float(data[()]), float(facts["spread"]), int(facts["n"]), text(facts["unit"]), text(facts["note"])
         )
-        for name, data in group["quantities"].items()
-    }
-    arrays = {name: group[name][()] for name in _ARRAYS}
-    curves = {name: points[()] for name, points in group["curves"].items()}
-    made_by = MadeBy("measure", group.attrs["recipe_digest"])
+    arrays = {array: _numbers(file, f"{name}/{array}") for array in _ARRAYS}
+    curves = {curve: _numbers(file, f"{name}/curves/{curve}") for curve in _names(file, f"{name}/curves")}
+    group = file.get(name)
+    made_by = MadeBy("measure", text(group.attrs["recipe_digest"]) if group is not None else "")
     return Measurements(quantities, **arrays, made_by=made_by, curves=curves)
+
+
+def _numbers(file: OpenFile, name: str) -> NDArray[Any]:
+    data = file.dataset(name)
+    if data.dtype.kind not in "uif":
+        raise DataError(f"{file.path}: /{name} is of type {data.dtype}; real numbers are needed.")
+    return np.asarray(data[()])
 
 
 def measurements_csv(comparison: Comparison) -> str:

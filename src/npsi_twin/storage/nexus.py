@@ -39,11 +39,16 @@ def entries(file: OpenFile) -> list[str]:
     """Return the groups that hold a scan."""
     marked: list[str] = []
     plain: list[str] = []
+    seen: set[tuple[int, int]] = set()
 
     def visit(name: str, depth: int) -> None:
         group = _reachable(file, name)
         if not isinstance(group, h5py.Group):
             return
+        facts = h5py.h5o.get_info(group.id)
+        if (facts.fileno, facts.addr) in seen:  # under another name, or within itself
+            return
+        seen.add((facts.fileno, facts.addr))
         if _word(file, f"{name}/definition") == "NXtomo":
             marked.append(name)
             return

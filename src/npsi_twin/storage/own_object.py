@@ -13,7 +13,6 @@ rotation axis, its first axis along it. `read_compounds` reads the table, a TOML
     material = "copper"             # known by name, see npsi_twin.materials.compounds
 """
 
-import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,10 +25,12 @@ from npsi_twin.errors import DataError, ParameterError
 from npsi_twin.materials.compounds import MATERIALS, attenuation_per_um
 from npsi_twin.resampling import resampled_slice, shares
 from npsi_twin.storage.volumes import VolumeFile, open_volume
+from npsi_twin.toml_files import read_toml
 from npsi_twin.volumes import FloatArray, VoxelGrid
 
 _PER_UM = {"1/um": 1.0, "1/µm": 1.0, "1/nm": 1e3, "1/mm": 1e-3, "1/cm": 1e-4, "1/m": 1e-6}
 _VALUES_AT_ONCE = 1 << 24
+_LONGEST_FORMULA = 200
 _KEYS = {"name", "material", "formula", "density_g_per_cm3", "attenuation_per_um"}
 
 
@@ -229,16 +230,11 @@ def read_compounds(path: Path, energy_kev: float) -> dict[int, float]:
     DataError
         When the file cannot be read.
     """
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}). Give a TOML file with a table a label.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ParameterError(f"{path}: not valid TOML: {error}.") from None
+    tree = read_toml(path, "a TOML file with a table a label")
     found, faults = {}, []
     for label, entry in tree.items():
         try:
-            if not label.isdecimal() or int(label) > 65_535:
+            if not label.isdecimal() or len(label) > 5 or int(label) > 65_535:
                 raise ParameterError("is no label; whole numbers from 0 to 65535 are needed")
             found[int(label)] = _compound(entry, energy_kev)
         except ParameterError as error:
@@ -253,7 +249,7 @@ def _compound(entry: Any, energy_kev: float) -> float:
         raise ParameterError(f"must be a table with some of {', '.join(sorted(_KEYS))}.")
     given = {key for key in entry if key != "name"}
     if given == {"material"}:
-        if entry["material"] not in MATERIALS:
+        if not isinstance(entry["material"], str) or entry["material"] not in MATERIALS:
             raise ParameterError(f"material = {entry['material']!r} is not known; known are {', '.join(MATERIALS)}.")
         return MATERIALS[entry["material"]].attenuation_per_um(energy_kev)
     values = {key: entry[key] for key in given & {"density_g_per_cm3", "attenuation_per_um"}}
@@ -265,5 +261,9 @@ def _compound(entry: Any, energy_kev: float) -> float:
             raise ParameterError(f"attenuation_per_um = {value}; a finite number from 0 is needed.")
         return value
     if given == {"formula", "density_g_per_cm3"} and isinstance(entry["formula"], str):
+        if len(entry["formula"]) > _LONGEST_FORMULA:
+            raise ParameterError(
+                f"has a formula of {len(entry['formula'])} characters; {_LONGEST_FORMULA} are allowed."
+            )
         return attenuation_per_um(entry["formula"], float(entry["density_g_per_cm3"]), energy_kev)
     raise ParameterError("needs material, or formula and density_g_per_cm3, or attenuation_per_um.")

@@ -168,6 +168,10 @@ def read_scan_truth(path: Path, rows: range | None = None) -> ScanTruthFile:
         for name in names:
             data = file.dataset(name)
             axis = data.attrs.get("row_axis")
+            if axis is not None and int(axis) not in range(data.ndim):
+                raise DataError(
+                    f"{path}: /{name} counts rows along axis {axis}; it has {data.ndim}. Make the scan anew."
+                )
             part = () if axis is None or rows is None else (slice(None),) * int(axis) + (slice(rows.start, rows.stop),)
             values = np.asarray(data[part])
             values.flags.writeable = False

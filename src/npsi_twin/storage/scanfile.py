@@ -7,7 +7,6 @@ file, so it can be sent to worker processes.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -154,7 +153,7 @@ class Hdf5Frames:
         """Return some rows of every frame, (frame, row, column)."""
         found = np.empty((self.shape[0], len(rows), self.shape[2]), self.dtype)
         done = 0
-        with _read(self) as file:
+        with open_hdf5(self.path, self.roots) as file:
             for name, start, stop in self.parts:
                 file.dataset(name).read_direct(
                     found, np.s_[start:stop, rows.start : rows.stop], np.s_[done : done + stop - start]
@@ -164,7 +163,7 @@ class Hdf5Frames:
 
     def frame(self, number: int) -> NDArray[Any]:
         """Return one whole frame, (row, column)."""
-        with _read(self) as file:
+        with open_hdf5(self.path, self.roots) as file:
             for name, start, stop in self.parts:
                 if number < stop - start:
                     return native(file.dataset(name)[start + number])
@@ -173,7 +172,7 @@ class Hdf5Frames:
 
     def each(self) -> Iterator[NDArray[Any]]:
         """Read whole frames one at a time."""
-        with _read(self) as file:
+        with open_hdf5(self.path, self.roots) as file:
             for name, start, stop in self.parts:
                 data = file.dataset(name)
                 for number in range(start, stop):
@@ -185,20 +184,6 @@ class Hdf5Frames:
             for name, _, _ in self.parts:
                 file.dataset(name)
             return file.files
-
-
-@contextmanager
-def _read(frames: Hdf5Frames) -> Iterator[OpenFile]:
-    """Open the file of some frames, and say so where what it holds cannot be read, such as a wrong checksum."""
-    try:
-        with open_hdf5(frames.path, frames.roots) as file:
-            yield file
-    except DataError:
-        raise
-    except OSError as error:
-        raise DataError(
-            f"{frames.path}: {frames.name} cannot be read ({error}). The file is damaged; copy it anew."
-        ) from None
 
 
 def hdf5_frames(file: OpenFile, names: list[str], roots: tuple[Path, ...]) -> Hdf5Frames:

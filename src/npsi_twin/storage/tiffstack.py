@@ -10,6 +10,7 @@ the pixel at the sample: the caller states it.
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npsi_twin.errors import DataError
+from npsi_twin.numpy_files import open_npy
 from npsi_twin.storage.scanfile import Located, Reading, native
 from npsi_twin.storage.units import ANGLE
 
@@ -31,6 +33,9 @@ _NAMES = {
 _BEFORE, _AFTER = ("before", "pre", "start"), ("after", "post", "end")
 _ANGLES = (".txt", ".csv", ".dat", ".npy", ".tlt", ".rawtlt")
 _LARGEST_IMAGE_BYTES = 2**31
+#: What the strongest packing of TIFF does to an image of one value.
+_MOST_PACKED = 2**16
+_LARGEST_ANGLES_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -83,17 +88,27 @@ class TiffFrames:
 def _images(path: Path, pages: tuple[int, ...], shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
     import tifffile
 
+    with _as_tiff(path), tifffile.TiffFile(path) as file:
+        for number in pages:
+            page = file.pages[number]
+            if page.shape != shape:
+                raise DataError(f"{path}: page {number} is {page.shape}, the first {shape}; they must agree.")
+            image = tifffile.memmap(path, page=number, mode="r") if page.is_memmappable else page.asarray()
+            if image.shape != shape:
+                raise DataError(f"{path}: page {number} holds {image.shape} of {shape}; it is damaged. Copy it anew.")
+            yield native(image)
+
+
+@contextmanager
+def _as_tiff(path: Path) -> Iterator[None]:
+    """Name the file in whatever a broken one makes tifffile raise."""
     try:
-        with tifffile.TiffFile(path) as file:
-            for number in pages:
-                page = file.pages[number]
-                if page.shape != shape:
-                    raise DataError(f"{path}: page {number} is {page.shape}, the first {shape}; they must agree.")
-                yield native(tifffile.memmap(path, page=number, mode="r") if page.is_memmappable else page.asarray())
-    except DataError:
+        yield
+    except (DataError, MemoryError):
         raise
     except Exception as error:
-        raise DataError(f"{path}: cannot be read as TIFF ({error}). Copy it anew.") from None
+        said = str(error) or type(error).__name__
+        raise DataError(f"{path}: cannot be read as TIFF ({said}). Copy it anew.") from error
 
 
 @dataclass(frozen=True)
@@ -138,16 +153,15 @@ def _frames(files: list[Path]) -> TiffFrames:
     shape: tuple[int, ...] = ()
     kind = np.dtype(np.uint8)
     for path in files:
-        try:
-            with tifffile.TiffFile(path) as file:
-                first = file.pages[0]
-                here, dtype, count = first.shape, first.dtype, len(file.pages)
-        except Exception as error:
-            raise DataError(f"{path}: cannot be read as TIFF ({error}). Copy it anew.") from None
-        if len(here) != 2 or dtype is None or dtype.kind not in "uif":
-            raise DataError(f"{path}: is an image of {here} {dtype}; grey images (row, column) are needed.")
-        if math.prod(here) * dtype.itemsize > _LARGEST_IMAGE_BYTES:
-            raise DataError(f"{path}: claims an image of {here}; it is damaged or was made to exhaust memory.")
+        with _as_tiff(path), tifffile.TiffFile(path) as file:
+            first = file.pages[0]
+            here, dtype, count, packed = first.shape, first.dtype, len(file.pages), first.compression != 1
+            if len(here) != 2 or dtype is None or dtype.kind not in "uif":
+                raise DataError(f"{path}: is an image of {here} {dtype}; grey images (row, column) are needed.")
+            claimed = math.prod(here) * dtype.itemsize
+            if claimed > _LARGEST_IMAGE_BYTES:
+                raise DataError(f"{path}: claims an image of {here}; it is damaged or was made to exhaust memory.")
+            refuse_claims(path, count * claimed, packed=packed)
         if not pages:
             shape, kind = here, dtype
         elif (here, dtype) != (shape, kind):
@@ -155,6 +169,31 @@ def _frames(files: list[Path]) -> TiffFrames:
         pages += [(path, number) for number in range(count)]
     wide = np.dtype(np.float32) if kind == np.float16 else kind.newbyteorder("=")
     return TiffFrames(tuple(pages), (len(pages), *shape), wide)  # type: ignore[arg-type]
+
+
+def refuse_claims(path: Path, claimed: int, *, packed: bool) -> None:
+    """Refuse a TIFF file that claims more than it can hold, before anything is unpacked.
+
+    Parameters
+    ----------
+    path
+        The file.
+    claimed
+        Bytes of all its images.
+    packed
+        Whether they are compressed; unpacked ones grow when their samples have fewer bits than a byte.
+
+    Raises
+    ------
+    DataError
+        When the file is shorter than its images can be packed.
+    """
+    size = path.stat().st_size
+    if claimed > size * (_MOST_PACKED if packed else 8):
+        raise DataError(
+            f"{path}: claims images of {claimed:.3g} bytes in a file of {size}. It was cut short, or made to exhaust "
+            "memory; copy it anew."
+        )
 
 
 def locate(folder: Path, reading: Reading) -> Located:
@@ -173,6 +212,7 @@ def locate(folder: Path, reading: Reading) -> Located:
         When there are no images, images differ in shape, or angles cannot be read.
     """
     inside = _Folder(folder)
+    roots = tuple(root.resolve() for root in (folder, *reading.allow_roots))
 
     def stacks(kind: str, place: str) -> list[tuple[int | None, list[Path]]]:
         if place not in reading.where:
@@ -181,19 +221,22 @@ def locate(folder: Path, reading: Reading) -> Located:
         return [(None, _numbered(path.iterdir()) if path.is_dir() else [path])]
 
     projections = stacks("projections", "data") or [(None, _loose(folder))]
+    white, dark = stacks("flats", "flats"), stacks("darks", "darks")
+    for _, files in (*projections, *white, *dark):
+        for path in files:
+            _refuse_elsewhere(folder, path, roots)
     if not projections[0][1]:
         raise DataError(
             f"{folder}: holds neither a run nor TIFF images. Give a folder with the projections as TIFF files, in it "
             "or in its folder 'projections', with 'flats', 'darks' and 'angles.txt' beside them."
         )
     frames = _frames(projections[0][1])
-    white, dark = stacks("flats", "flats"), stacks("darks", "darks")
     flats = _frames([path for _, files in white for path in files]) if white else None
     views = None
     if flats is not None and all(when is not None for when, _ in white):
         lengths = [_frames(files).shape[0] for _, files in white]
         views = np.repeat([0 if when == -1 else frames.shape[0] for when, _ in white], lengths)
-    theta, unit, place = _theta(folder, reading.where.get("theta"))
+    theta, unit, place = _theta(folder, reading.where.get("theta"), roots)
     return Located(
         frames,
         flats,
@@ -222,7 +265,17 @@ def _within(folder: Path, name: str) -> Path:
     return path
 
 
-def _theta(folder: Path, name: str | None) -> tuple[NDArray[np.float64] | None, str, str]:
+def _refuse_elsewhere(folder: Path, path: Path, roots: tuple[Path, ...]) -> None:
+    """Refuse a symbolic link out of the folder, as links in HDF5 files are."""
+    if not any(path.resolve().is_relative_to(root) for root in roots):
+        raise DataError(
+            f"{folder}: {path.relative_to(folder)} is a link to {path.resolve()}, outside the folder, and is not "
+            "followed: a link could show any file of yours. If that is where the data are, say --allow-root with their "
+            "folder."
+        )
+
+
+def _theta(folder: Path, name: str | None, roots: tuple[Path, ...]) -> tuple[NDArray[np.float64] | None, str, str]:
     """Return angles as they stand in their file, their unit, and where they stand."""
     if name is not None:
         path = _within(folder, name)
@@ -241,12 +294,15 @@ def _theta(folder: Path, name: str | None) -> tuple[NDArray[np.float64] | None, 
                 f"--where theta={found[0].name}."
             )
         path = found[0]
+    _refuse_elsewhere(folder, path, roots)
+    if not path.is_file() or path.stat().st_size > _LARGEST_ANGLES_BYTES:
+        raise DataError(f"{path}: is no file of angles; one number a projection is needed, a few kB of them.")
     try:
         if path.suffix.lower() == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False), np.float64).ravel(), "", str(path)
+            return np.asarray(open_npy(path), np.float64).ravel(), "", str(path)
         words = path.read_text(encoding="utf-8")
         theta = np.array([float(word) for word in re.split(r"[\s,;]+", _without_comments(words)) if word])
-    except (OSError, ValueError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path}: cannot be read as angles ({error}); one number a projection is needed.") from None
     unit = "deg" if path.suffix.lower() in (".tlt", ".rawtlt") else ""
     stated = [word for line in words.splitlines() if line.startswith("#") for word in re.findall(r"[^\W\d_]+|°", line)]

@@ -6,6 +6,8 @@ be stated by the file (HDF5 attribute ``voxel_nm``, ImageJ or OME metadata of a 
 caller. Axes of length 1 that other programs write before (time, channel) or behind (channel) the three are dropped.
 """
 
+import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,9 +18,11 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from npsi_twin.errors import DataError, MissingBackendError, ParameterError
+from npsi_twin.errors import DataError, MissingBackendError, ParameterError, ResourceError
 from npsi_twin.execution.files import written_hdf5
+from npsi_twin.numpy_files import npz_arrays, open_npy, read_npz
 from npsi_twin.storage.hdf5 import OpenFile, open_hdf5
+from npsi_twin.storage.tiffstack import refuse_claims
 from npsi_twin.storage.units import LENGTH, text
 from npsi_twin.volumes import Phase, Volume
 
@@ -111,35 +115,51 @@ class VolumeFile:
     unit: str
 
     def read(self, rows: range) -> NDArray[Any]:
-        """Return some slices (z, y, x)."""
+        """Return some slices (z, y, x).
+
+        Raises
+        ------
+        DataError
+            When they cannot be read.
+        ResourceError
+            When they are larger than the memory of this machine.
+        """
+        needed = len(rows) * math.prod(self.shape[1:]) * self.dtype.itemsize
+        if needed > _memory_bytes():
+            raise ResourceError(
+                f"{self.path}: {len(rows)} slices of {self.shape[1:]} need {needed / 2**30:.3g} GiB of memory; this "
+                f"machine has {_memory_bytes() / 2**30:.3g} GiB. Cut the volume, or use a larger machine."
+            )
+        with _as_volume(self.path):
+            values = self._read(slice(rows.start, rows.stop))
+            native = values.astype(values.dtype.newbyteorder("="), copy=False)
+        return np.asarray(native.view(np.uint8) if native.dtype == bool else native)
+
+    def _read(self, part: slice) -> NDArray[Any]:
         suffix = self.path.suffix.lower()
-        part = slice(rows.start, rows.stop)
         if suffix in _HDF5:
             with open_hdf5(self.path) as file:
-                values = self._of(file.dataset(self.name), part)
-        elif suffix == ".zarr":
+                return self._of(file.dataset(self.name), part)
+        if suffix == ".zarr":
             from npsi_twin.storage.omezarr import open_image
 
-            values = self._of(open_image(self.path, self.name).array, part)
-        elif suffix == ".npz":
-            with np.load(self.path, allow_pickle=False) as arrays:
-                values = self._of(arrays[self.name], part)
-        elif suffix == ".npy":
-            values = np.array(self._of(np.load(self.path, mmap_mode="r", allow_pickle=False), part))
-        else:
-            import tifffile
+            return self._of(open_image(self.path, self.name).array, part)
+        if suffix == ".npz":
+            return self._of(read_npz(self.path, [self.name])[self.name], part)
+        if suffix == ".npy":
+            return np.array(self._of(open_npy(self.path), part))
+        import tifffile
 
-            with tifffile.TiffFile(self.path) as file:
-                series = file.series[0]
-                if series.dataoffset is not None:  # the slices lie unpacked, one after the other
-                    values = np.array(tifffile.memmap(self.path, series=0, mode="r").reshape(self.shape)[part])
-                else:
-                    # Slices of their own pages are unpacked one by one; other arrangements as a whole.
-                    paged = len(file.pages) == self.shape[0]
-                    found = file.asarray(key=part) if paged else series.asarray().reshape(self.shape)[part]
-                    values = found.reshape(-1, *self.shape[1:])
-        native = values.astype(values.dtype.newbyteorder("="), copy=False)
-        return np.asarray(native.view(np.uint8) if native.dtype == bool else native)
+        with tifffile.TiffFile(self.path, _multifile=False) as file:
+            series = file.series[0]
+            if series.dataoffset is not None:  # the slices lie unpacked, one after the other
+                kind = series.dtype.newbyteorder(file.byteorder)
+                mapped = np.memmap(self.path, kind, "r", series.dataoffset, series.shape)
+                return np.array(mapped.reshape(self.shape)[part])
+            # Slices of their own pages are unpacked one by one; other arrangements as a whole.
+            paged = len(file.pages) == self.shape[0]
+            found = file.asarray(key=part) if paged else series.asarray().reshape(self.shape)[part]
+            return np.asarray(found.reshape(-1, *self.shape[1:]))
 
     def _of(self, array: Any, part: slice) -> NDArray[Any]:
         """Return some slices of an array, without the axes of length 1 around the three."""
@@ -166,12 +186,13 @@ def open_volume(path: Path, name: str | None = None, *, voxel_nm: float | None =
     Raises
     ------
     DataError
-        When the file cannot be read, holds no volume of real numbers, or the voxel size is not known.
+        When the file cannot be read, holds no volume of real numbers, claims more than it holds, or the voxel size is
+        not known.
     """
     suffix = path.suffix.lower()
     if not (path.is_dir() if suffix == ".zarr" else path.is_file()):
         raise DataError(f"{path}: no such file.")
-    try:
+    with _as_volume(path):
         if suffix in _HDF5:
             found = _find_hdf5(path, name)
         elif suffix in (".tif", ".tiff"):
@@ -179,20 +200,16 @@ def open_volume(path: Path, name: str | None = None, *, voxel_nm: float | None =
         elif suffix == ".zarr":
             found = _find_zarr(path, name)
         elif suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                taken = _only(path, list(arrays.files), name)
-                found = _Found(taken, arrays[taken].shape, arrays[taken].dtype)
+            heads = npz_arrays(path)
+            taken = _only(path, list(heads), name)
+            found = _Found(taken, heads[taken].shape, heads[taken].dtype)
         elif suffix == ".npy":
-            values = np.load(path, mmap_mode="r", allow_pickle=False)
+            values = open_npy(path)
             found = _Found("", values.shape, values.dtype)
         else:
             raise DataError(
                 f"{path}: the suffix '{suffix}' is not known; HDF5, OME-Zarr, TIFF, npz and npy volumes are read."
             )
-    except (DataError, MissingBackendError):
-        raise
-    except Exception as error:
-        raise DataError(f"{path}: cannot be read as a volume ({error}).") from None
     found = replace(found, shape=_three(found.shape))
     if len(found.shape) != 3 or 0 in found.shape or found.dtype.kind not in "buif":
         raise DataError(
@@ -211,10 +228,23 @@ def open_volume(path: Path, name: str | None = None, *, voxel_nm: float | None =
 def read_volume(path: Path, name: str | None = None, *, voxel_nm: float | None = None) -> Volume:
     """Read a whole volume (z, y, x); see `open_volume`."""
     found = open_volume(path, name, voxel_nm=voxel_nm)
+    return Volume(found.read(range(found.shape[0])), found.voxel_nm)
+
+
+@contextmanager
+def _as_volume(path: Path) -> Iterator[None]:
+    """Name the file in whatever the libraries of its format raise about it."""
     try:
-        return Volume(found.read(range(found.shape[0])), found.voxel_nm)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read as a volume ({error}).") from None
+        yield
+    except (DataError, ParameterError, MissingBackendError, ResourceError, MemoryError):
+        raise
+    except Exception as error:
+        said = str(error) or type(error).__name__
+        raise DataError(f"{path}: cannot be read as a volume ({said}). Write it anew.") from error
+
+
+def _memory_bytes() -> float:
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if hasattr(os, "sysconf") else math.inf
 
 
 @dataclass(frozen=True)
@@ -298,8 +328,15 @@ def _find_zarr(path: Path, name: str | None) -> _Found:
 def _find_tiff(path: Path) -> _Found:
     import tifffile
 
-    with tifffile.TiffFile(path) as file:
+    # OME metadata may name other files, anywhere; pages that lie there are missing then, and refused below.
+    with tifffile.TiffFile(path, _multifile=False) as file:
         series = file.series[0]
+        if any(page is None for page in series.pages):
+            raise DataError(
+                f"{path}: is a part of a stack in several files, or lacks pages, which would be read as zeros. Save "
+                "the whole stack as one file."
+            )
+        refuse_claims(path, math.prod(series.shape) * series.dtype.itemsize, packed=series.keyframe.compression != 1)
         return _Found("", series.shape, series.dtype, _tiff_voxel_nm(path, file))
 
 

@@ -5,7 +5,6 @@ sweep's folder can be made again from itself.
 """
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from npsi_twin.errors import DataError, ParameterError
+from npsi_twin.errors import ParameterError
 from npsi_twin.morphology.measure import measure
 from npsi_twin.recipes import Recipe, parameter
 from npsi_twin.specification import (
@@ -25,6 +24,7 @@ from npsi_twin.specification import (
     preset_specification,
     toml_value,
 )
+from npsi_twin.toml_files import parse_toml, read_toml_text
 from npsi_twin.variations import Range, checked, leaves, range_of, with_values
 from npsi_twin.volumes import Volume
 
@@ -32,7 +32,6 @@ Design = Literal["grid", "list", "latin-hypercube", "sobol", "saltelli", "morris
 Until = Literal["build", "scan", "reconstruct", "segment", "measure", "compare", "report"]
 
 BASE = "base.toml"
-_LARGEST_FILE_BYTES = 1_000_000
 #: Fields that a sweep sets itself, and how to ask for it.
 _OWN = {"seed": "give replicates = N, and a seed for the sweep", "name": "give it to the base specification"}
 _SECTIONS = ("base", "vary", "list", "preset", "specification")
@@ -101,14 +100,7 @@ def load_sweep(path: Path) -> Sweep:
     ParameterError
         See `parse_sweep`.
     """
-    try:
-        if path.is_file() and path.stat().st_size > _LARGEST_FILE_BYTES:
-            raise ParameterError(f"{path}: larger than 1 MB; a sweep is a few kB of TOML.")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: cannot be read ({error}). Give a TOML file, for example from `npsi-twin sweep --template`."
-        ) from None
+    text = read_toml_text(path, "a TOML file, for example from `npsi-twin sweep --template`")
     return parse_sweep(text, str(path), beside=path.parent)
 
 
@@ -136,10 +128,7 @@ def parse_sweep(text: str, where: str = "sweep", *, beside: Path = Path()) -> Sw
     >>> sweep.varied, sweep.ranges[0].says()
     (('microscope.stage.views',), 'one of 61, 121')
     """
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ParameterError(f"{where}: not valid TOML: {error}.") from None
+    tree = parse_toml(text, where)
     try:
         return _sweep(tree, beside)
     except ParameterError as error:
