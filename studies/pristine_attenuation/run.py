@@ -23,9 +23,9 @@ from npsi_twin.morphology.measure import measure
 from npsi_twin.morphology.profiles import attenuation_profile
 from npsi_twin.morphology.segmentation import segment
 from npsi_twin.morphology.thickness import SILICON, foil_surface
-from npsi_twin.phantoms.ranges import with_values
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import Specification
+from npsi_twin.variations import with_values
 from npsi_twin.volumes import Phase, Volume
 
 HERE = Path(__file__).resolve().parent

@@ -19,9 +19,9 @@ from walk import recovered_of, truth_of
 from npsi_twin.comparison.segmentation_accuracy import score
 from npsi_twin.morphology.measure import measure
 from npsi_twin.morphology.segmentation import segment
-from npsi_twin.phantoms.ranges import with_values
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import Specification, parse_values
+from npsi_twin.variations import with_values
 
 HERE = Path(__file__).resolve().parent
 SMALL = {

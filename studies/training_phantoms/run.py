@@ -26,9 +26,10 @@ from npsi_twin.morphology.measure import MeasurementRecipe, measure
 from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.phantoms.data_set import make_phantoms
 from npsi_twin.phantoms.draws import PhantomRecipe, phantom_base
-from npsi_twin.phantoms.ranges import load_ranges, parse_ranges, with_values
+from npsi_twin.phantoms.ranges import load_ranges, parse_ranges
 from npsi_twin.seeds import Seeds
 from npsi_twin.storage.volumes import read_volume
+from npsi_twin.variations import with_values
 
 HERE = Path(__file__).resolve().parent
 #: Geometry only, and nothing that the study does not ask for.

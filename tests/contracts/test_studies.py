@@ -9,9 +9,10 @@ import pytest
 
 from npsi_twin.morphology.segmentation import SegmentationRecipe
 from npsi_twin.phantoms.draws import PhantomRecipe, draw_specimen, phantom_base
-from npsi_twin.phantoms.ranges import load_ranges, parse_ranges, with_values
+from npsi_twin.phantoms.ranges import load_ranges, parse_ranges
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import parse_values
+from npsi_twin.variations import with_values
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
 

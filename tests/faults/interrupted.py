@@ -21,7 +21,7 @@ from npsi_twin.errors import ResourceError
 from npsi_twin.specification import preset_specification
 
 #: Drawing the page takes longer than all the rest, and writes what `files` has tests of.
-STAGES = twin.STAGES = twin.STAGES[:-1]
+STAGES = twin.STAGES[:-1]
 
 
 def small(assembly="copy"):
@@ -41,10 +41,15 @@ def small(assembly="copy"):
     )
 
 
+def walk(specification, folder, **given):
+    """Walk the road up to the page."""
+    twin.run_twin(specification, folder, until=STAGES[-1], **given)
+
+
 def hashes(folder):
     """Return what the stages recorded of the files that they wrote."""
     state = json.loads((folder / "run.json").read_text())
-    assert state["status"] == "complete"
+    assert list(state["stages"]) == list(STAGES)
     return {name: digest for entry in state["stages"].values() for name, digest in entry["files"].items()}
 
 
@@ -79,7 +84,7 @@ def at_event(stage, number, act):
 def undisturbed(folder, specification):
     """Run; return hashes, what progress told, and how long it took."""
     events, began = [], time.perf_counter()
-    twin.run_twin(specification, folder, progress=lambda *what: events.append(what))
+    walk(specification, folder, progress=lambda *what: events.append(what))
     return hashes(folder), events, time.perf_counter() - began
 
 
@@ -90,23 +95,23 @@ def kills(folder):
     for assembly in ("copy", "virtual"):
         specification = small(assembly)
         whole, events, seconds = undisturbed(folder / assembly, specification)
-        codes, complete = [], []
+        codes, done = [], []
 
         def go_on(run, progress=twin.silent, seconds=0.0):
             signal.setitimer(signal.ITIMER_REAL, seconds)  # nobody handles it, so it ends the process at once
-            twin.run_twin(specification, run, resume=True, progress=progress)  # noqa: B023
+            walk(specification, run, resume=True, progress=progress)  # noqa: B023
 
         for stage in STAGES:
             told = [name for name, _, _ in events].count(stage)
             progress = at_event(stage, random.randint(1, told), lambda: os.kill(os.getpid(), signal.SIGKILL))
             codes.append(in_child(lambda: go_on(folder / f"{assembly} by event", progress)))  # noqa: B023
-            complete.append(json.loads((folder / f"{assembly} by event" / "run.json").read_text())["status"])
+            done.append(list(json.loads((folder / f"{assembly} by event" / "run.json").read_text())["stages"]))
         moment = random.uniform(0.02, seconds)
         codes.append(in_child(lambda: go_on(folder / f"{assembly} by moment", seconds=moment)))  # noqa: B023
         for run in (folder / f"{assembly} by event", folder / f"{assembly} by moment"):
             go_on(run)
-            same, left = hashes(run) == whole, [path.name for path in run.glob(".*")]
-            found.append({"run": run.name, "codes": codes, "status": complete, "same": same, "left": left})
+            same, left = hashes(run) == whole, [path.name for path in run.rglob("*.partial")]
+            found.append({"run": run.name, "codes": codes, "done": done, "same": same, "left": left})
     return found
 
 
@@ -124,19 +129,18 @@ def full_disks(folder):
                 if name == stage:
                     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
-            twin.run_twin(specification, run, resume=True, progress=progress)
+            walk(specification, run, resume=True, progress=progress)
 
         code, state = in_child(begin), json.loads((run / "run.json").read_text())
         found.append(
             {
                 "stage": stage,
                 "code": code,
-                "status": state["status"],
                 "recorded": stage in state["stages"],
                 "left": [path.name for path in run.rglob("*.partial")],
             }
         )
-    twin.run_twin(specification, run, resume=True)
+    walk(specification, run, resume=True)
     return {"trials": found, "same": hashes(run) == whole}
 
 
@@ -160,14 +164,14 @@ def anybody(folder):
         return at_event("build", 3, lambda: os.kill(processes()[0].pid, signal.SIGKILL))
 
     with mock.patch.object(twin, "opened_executor", return_value=contextlib.nullcontext(Backwards())):
-        twin.run_twin(specification, folder / "backwards")
-    twin.run_twin(specification, folder / "threads", threads=2)
-    twin.run_twin(specification, folder / "processes", workers=4, threads=1, progress=lose(active_children))
+        walk(specification, folder / "backwards")
+    walk(specification, folder / "threads", threads=2)
+    walk(specification, folder / "processes", workers=4, threads=1, progress=lose(active_children))
     cluster = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with distributed.LocalCluster(**cluster, local_directory=str(folder / "scratch")) as workers:
         address = workers.scheduler_address
         nannies = lambda: [nanny.process.process for nanny in workers.workers.values()]  # noqa: E731
-        twin.run_twin(specification, folder / "dask", scheduler=address, threads=1, progress=lose(nannies))
+        walk(specification, folder / "dask", scheduler=address, threads=1, progress=lose(nannies))
     return {name: hashes(folder / name) == whole for name in ("backwards", "threads", "processes", "dask")}
 
 
