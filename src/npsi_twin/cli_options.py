@@ -46,8 +46,8 @@ ProjectorOption = Annotated[
     typer.Option(help="Who projects the scan; cufinufft and astra-cuda need an NVIDIA GPU."),
 ]
 RouteOption = Annotated[
-    Literal["auto", "fourier", "rays", "nufft", "cufinufft", "astra", "astra-cpu", "astra-cuda"] | None,
-    typer.Option(help="Route, instead of the specification's."),
+    Literal["auto", "fourier", "rays", "nufft", "cufinufft", "astra", "astra-cpu", "astra-cuda", "tomopy"] | None,
+    typer.Option(help="Route, instead of the specification's; tomopy (conda-forge) is the experiment's own."),
 ]
 VolumeName = Annotated[
     str | None, typer.Option(help="Data set of an HDF5 or array of an npz, where there are several.")

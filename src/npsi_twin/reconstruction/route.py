@@ -36,9 +36,12 @@ from npsi_twin.reconstruction.row_shifts import halo_rows
 from npsi_twin.reconstruction.straightening import judged_already, straight_lines
 from npsi_twin.reconstruction.tilt import AxisTilt
 from npsi_twin.reconstruction.toeplitz import ToeplitzEquations
+from npsi_twin.reconstruction.tomopy_route import reconstruct_by_tomopy, require_tomopy
 from npsi_twin.reconstruction.total_variation import total_variation
 from npsi_twin.scan import ParallelBeam, Scan
 from npsi_twin.volumes import FloatArray, Volume
+
+Route = Literal["auto", "fourier", "rays", "nufft", "cufinufft", "astra", "astra-cpu", "astra-cuda", "tomopy"]
 
 
 class ReconstructionRecipe(Recipe):
@@ -70,9 +73,10 @@ class ReconstructionRecipe(Recipe):
         gt=0,
         le=1000,
     )
-    route: Literal["auto", "fourier", "rays", "nufft", "cufinufft", "astra", "astra-cpu", "astra-cuda"] = parameter(
+    route: Route = parameter(
         "auto",
-        "who projects: our Fourier gridding, our rays, finufft, cufinufft, or ASTRA (on the GPU where there is one)",
+        "who projects: our Fourier gridding, our rays, finufft, cufinufft, or ASTRA (on the GPU where there is one); "
+        "tomopy is the experiment's own sequence from counts to slices",
         source="assumed: auto takes the fastest exact one; rays for sirt",
     )
     rotation_axis_px: float | None = parameter(
@@ -93,6 +97,12 @@ class ReconstructionRecipe(Recipe):
     )
 
 
+#: TomoPy's names of the algorithms that its route has.
+_BY_TOMOPY: dict[str, Literal["gridrec", "sirt-fbp", "sirt"]] = {
+    "sirt-fbp": "sirt-fbp", "fbp": "gridrec", "sirt": "sirt",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is found once for a scan and shared by all its slabs.
@@ -104,7 +114,7 @@ class Plan:
     taps
         SIRT-FBP filters, (views, taps), 1/um**2, or None for FBP.
     projector
-        The projector that ``route`` became.
+        The projector that ``route`` became, or ``"tomopy"``.
     extension_px
         Columns by which sinograms are continued, or slices made wider, at either end.
     illumination
@@ -117,7 +127,7 @@ class Plan:
 
     axis: RotationAxis
     taps: FloatArray | None
-    projector: ProjectorName
+    projector: ProjectorName | Literal["tomopy"]
     extension_px: int
     illumination: Illumination | None = None
     alignment: Alignment | None = None
@@ -213,12 +223,15 @@ def prepare(
     Raises
     ------
     MissingBackendError
-        ASTRA on a GPU was asked for and is not to be had.
+        ASTRA on a GPU, or TomoPy, was asked for and is not to be had.
     ParameterError
-        The axis lies outside the detector, or SIRT was asked of a projector that follows no rays.
+        The axis lies outside the detector, SIRT was asked of a projector that follows no rays, or TomoPy for what its
+        sequence does not do.
     DataError, NotConvergedError
         See `correct` and `find_rotation_axis`.
     """
+    if recipe.route == "tomopy":
+        _accept_for_tomopy(recipe)
     illumination = illumination_of(scan, recipe.corrections)
     corrected = correct(scan, recipe.corrections, illumination=illumination)
     judge_counts(scan, corrected, recipe.corrections)
@@ -317,6 +330,8 @@ def reconstruct(
         )
     held = range(scan.first_row, scan.first_row + scan.rows)
     kept = held if rows is None else rows
+    if plan.projector == "tomopy":
+        return _by_tomopy(scan, kept, recipe, plan)
     made = straight_lines(
         scan,
         kept,
@@ -351,6 +366,38 @@ def reconstruct(
     )
 
 
+def _accept_for_tomopy(recipe: ReconstructionRecipe) -> None:
+    """Refuse what the experiment's sequence of calls does not do."""
+    require_tomopy()
+    asked = {
+        f"algorithm = {recipe.algorithm!r}": recipe.algorithm not in _BY_TOMOPY,
+        "alignment": recipe.alignment.method != "none" or recipe.alignment.tilt != "none",
+        "width_px": recipe.width_px is not None,
+        "field_edges = 'extend'": recipe.field_edges == "extend",
+    }
+    if refused := [name for name, wanted in asked.items() if wanted]:
+        raise ParameterError(
+            f"route 'tomopy': got {', '.join(refused)}; the experiment's sequence (normalise, logarithm, "
+            f"wavelet-Fourier stripe removal, {' or '.join(_BY_TOMOPY)}) has no such step. Leave it out, or use route "
+            "'fourier'."
+        )
+
+
+def _by_tomopy(scan: Scan, rows: range, recipe: ReconstructionRecipe, plan: Plan) -> Reconstruction:
+    iterations = recipe.iteration.iterations if recipe.algorithm == "sirt" else recipe.sirt_iterations
+    made = reconstruct_by_tomopy(scan.only(rows), plan.axis.px, _BY_TOMOPY[recipe.algorithm], iterations=iterations)
+    return Reconstruction(
+        made.volume,
+        rows.start,
+        plan.axis,
+        CorrectionCounts(bad_pixels=0, clipped=made.clipped, saturated=0),
+        made.removed_rms,
+        MadeBy("reconstruct", recipe.digest(), backend=made.made_by.backend),
+        np.empty((0, len(rows))),
+        made.removed_mean,
+    )
+
+
 def _iterate(
     lines: FloatArray, projector: Projector, recipe: ReconstructionRecipe, extension_px: int, threads: int | None
 ) -> Iterated:
@@ -372,8 +419,12 @@ def _iterate(
     return total_variation(lines, equations, steps, recipe.tv_strength_per_um, start=start, threads=threads)
 
 
-def _projector_name(recipe: ReconstructionRecipe, beam: ParallelBeam, threads: int | None) -> ProjectorName:
+def _projector_name(
+    recipe: ReconstructionRecipe, beam: ParallelBeam, threads: int | None
+) -> ProjectorName | Literal["tomopy"]:
     """Return the projector that the recipe's route becomes here, or raise MissingBackendError."""
+    if recipe.route == "tomopy":
+        return recipe.route
 
     def made(name: ProjectorName) -> Projector:
         return choose_projector(name, beam, 1, threads=threads)

@@ -17,6 +17,7 @@ by a factor of 1.1 to 1.8, so quantities should be taken from our own routes.
 
 import importlib.util
 import warnings
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +32,32 @@ from npsi_twin.volumes import FloatArray, Volume
 
 #: Share of a slice that may be exactly zero before it counts as not reconstructed: outside of a disk it may be.
 _EMPTY = 0.9
+#: Transmission that the rest is raised to before the logarithm.
+_LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class MadeByTomopy:
+    """What TomoPy made of some rows.
+
+    Attributes
+    ----------
+    volume
+        ``attenuation_per_um``, (row, y, x).
+    clipped
+        Transmissions that were not positive, and were set to a millionth.
+    removed_rms, removed_mean
+        What its stripe removal took from the line integrals: root mean square, (row,), and mean over the views,
+        (row, column).
+    made_by
+        Provenance; the backend is ``tomopy`` and its version.
+    """
+
+    volume: Volume
+    clipped: int
+    removed_rms: NDArray[np.float64]
+    removed_mean: FloatArray
+    made_by: MadeBy
 
 
 def has_tomopy() -> bool:
@@ -44,9 +71,24 @@ def has_tomopy() -> bool:
     return importlib.util.find_spec("tomopy") is not None
 
 
+def require_tomopy() -> None:
+    """Refuse where TomoPy cannot be imported.
+
+    Raises
+    ------
+    MissingBackendError
+        TomoPy is not installed.
+    """
+    if not has_tomopy():
+        raise MissingBackendError(
+            "route 'tomopy' needs TomoPy, which is not on PyPI: install it from conda-forge "
+            "(conda env create -f environment.yml). Use route 'fourier' or 'astra' without it."
+        )
+
+
 def reconstruct_by_tomopy(
     scan: Scan, axis_px: float, algorithm: Literal["gridrec", "sirt-fbp", "sirt"] = "gridrec", *, iterations: int = 100
-) -> tuple[Volume, MadeBy]:
+) -> MadeByTomopy:
     """Reconstruct the rows of a scan as the published pipeline does.
 
     Parameters
@@ -62,25 +104,25 @@ def reconstruct_by_tomopy(
 
     Returns
     -------
-    volume : Volume
-        ``attenuation_per_um``, (row, y, x).
-    made_by : MadeBy
-        Provenance; the backend is ``tomopy`` and its version.
+    MadeByTomopy
+        The slices, and what was done to the counts on the way.
 
     Raises
     ------
     MissingBackendError
         TomoPy is not installed.
     DataError
-        The scan has no flats or darks, or TomoPy's answer is not finite, empty, or of another shape.
+        The scan has no flats or darks, or holds values that are not finite; TomoPy's answer is not finite, empty, or
+        of another shape.
     """
-    if not has_tomopy():
-        raise MissingBackendError(
-            "route 'tomopy' needs TomoPy, which is not on PyPI: install it from conda-forge "
-            "(conda env create -f environment.yml). Use route 'fourier' or 'astra' without it."
-        )
+    require_tomopy()
     if scan.normalised or scan.flats.shape[0] == 0 or scan.darks.shape[0] == 0:
         raise DataError("route 'tomopy': flats and darks are needed for its normalisation. Use route 'fourier'.")
+    if not np.isfinite(np.asarray(scan.projections, np.float32)).all():
+        raise DataError(
+            "route 'tomopy': the projections hold values that are not finite, which would spread over whole slices, "
+            "and TomoPy's sequence mends none. Use route 'fourier' with corrections.not_finite = 'replace'."
+        )
     with warnings.catch_warnings():
         # A build without OpenCV lacks accelerated algorithms, which are not used here.
         warnings.simplefilter("ignore", ImportWarning)
@@ -88,9 +130,12 @@ def reconstruct_by_tomopy(
 
     angles = np.asarray(scan.beam.angles_rad)
     lines = tomopy.normalize(np.array(scan.projections, np.float32), np.array(scan.flats), np.array(scan.darks))
-    lines = tomopy.minus_log(np.clip(lines, 1e-6, None))
+    clipped = int(np.count_nonzero(lines < _LEAST))
+    striped = tomopy.minus_log(np.clip(lines, _LEAST, None))
     levels = default_levels(scan.beam.columns)
-    lines = tomopy.remove_stripe_fw(lines, level=levels, wname="db5", sigma=1, pad=True)
+    # It works in place.
+    lines = tomopy.remove_stripe_fw(striped.copy(), level=levels, wname="db5", sigma=1, pad=True)
+    removed = striped - lines
     words: dict[str, Any] = {"algorithm": "gridrec"}
     if algorithm == "sirt":
         words = {"algorithm": "sirt", "num_iter": iterations}
@@ -99,7 +144,13 @@ def reconstruct_by_tomopy(
     slices = tomopy.recon(lines, angles, center=float(axis_px), sinogram_order=False, **words)
     values = _checked(np.asarray(slices), (scan.rows, scan.beam.columns, scan.beam.columns))
     per_um = values / np.float32(scan.beam.pixel_nm / 1000)
-    return Volume(per_um, scan.beam.pixel_nm), MadeBy("tomopy", algorithm, backend=f"tomopy {tomopy.__version__}")
+    return MadeByTomopy(
+        Volume(per_um, scan.beam.pixel_nm),
+        clipped,
+        np.sqrt(np.mean(np.square(removed, dtype=np.float64), axis=(0, 2))),
+        removed.mean(axis=0),
+        MadeBy("tomopy", algorithm, backend=f"tomopy {tomopy.__version__}"),
+    )
 
 
 def gridrec_filter(taps: FloatArray, scan: Scan) -> NDArray[np.float32]:
