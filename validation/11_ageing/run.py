@@ -39,7 +39,9 @@ def block(width_um, length_um, seed, height_um=0.0):
 def silicon_nm3(scene, voxel_nm):
     """Return voxelised volumes of all particles' silicon, as it is and without its lithium."""
     particles = scene.particles
-    half = np.ceil((np.abs(particles.centre_nm).max(axis=0) + 2500) / voxel_nm).astype(int)
+    # Bodies that were drawn out are ten times as tall as their places lie apart.
+    ends = [particles.centre_nm + particles.lower_nm, particles.centre_nm + particles.upper_nm]
+    half = np.ceil(np.abs(ends).max(axis=(0, 1)) / voxel_nm).astype(int) + 1
     whole = scene.specimen.model_copy(
         update={"width_um": 2e-3 * voxel_nm * half[2], "length_um": 2e-3 * voxel_nm * half[0]}
     )

@@ -169,26 +169,27 @@ def _add_particle(
     field = np.zeros((along.size, height.size, across.size), np.float32)
     envelope = np.zeros((along.size, height.size, across.size), np.float32)
     facets = slice(scene.facet_start[particle], scene.facet_start[particle + 1])
+    normals, distances = scene.facet_normals[facets], scene.facet_distances[facets]
     clump = scene.clump[particle]
     # Silicon in fragments spread evenly needs no pore network.
     waves = 0 if scene.fragmented[particle] == 1 and clump == 0 else scene.phases.shape[1]
     fill_particle_lattice(
         scene.wavevectors[particle, :waves], scene.phases[particle, :waves],
-        scene.facet_normals[facets], scene.facet_distances[facets], along, height, across, cell, field, envelope,
+        normals, distances, along, height, across, cell, field, envelope,
     )  # fmt: skip
     shape = (z1 - z0, y1 - y0, x1 - x0)
     whole, solid, bare = np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     core = scene.core_distances[facets]
     has_core = core.max() > -np.inf
     shell_weight, core_weight = 1 / scene.ratio[particle], 1 / scene.core_ratio[particle]
-    broken, even = scene.fragmented[particle], scene.solid_fraction[particle]
+    broken, even, level = scene.fragmented[particle], scene.solid_fraction[particle], scene.levels[particle]
     weight = np.float32(1.0 / sub**3)
     for z in range(1, along.size - 1):
         for y in range(1, height.size - 1):
             for x in range(1, across.size - 1):
                 inside = envelope[z, y, x]
                 if inside > 0:
-                    share = solid_share(field[z, y, x] - scene.levels[particle], step_of(field, z, y, x))
+                    share = solid_share(field[z, y, x] - level, step_of(field, z, y, x))
                     share = clump * share if clump > 0 else share + broken * (even - share)
                     at = ((z - 1) // sub, (y - 1) // sub, (x - 1) // sub)
                     silicon = weight * inside * np.float32(share)
@@ -196,31 +197,34 @@ def _add_particle(
                     solid[at] += silicon
                     per_silicon = shell_weight
                     if has_core:
-                        held = core_share(scene.facet_normals[facets], core, along[z], height[y], across[x], cell)
+                        held = core_share(normals, core, along[z], height[y], across[x], cell)
                         per_silicon += held * (core_weight - shell_weight)
                     bare[at] += silicon * np.float32(per_silicon)
     beads = np.zeros(shape, np.float32)
     for bead in range(scene.bead_start[particle], scene.bead_start[particle + 1]):
         _add_bead(scene.beads[bead], scene.bead_radius, along, height, across, cell, sub, beads)
     filled = np.float32(scene.sei_pore_share[particle])
+    # Attributes of a named tuple count references atomically, at more cost than all else in these loops.
+    foil_top, foil_bottom, heights, voxel = axes.foil_top, axes.foil_bottom, axes.height, axes.voxel
+    out_silicon, out_bare, out_bismuth, out_sei, owner = out.silicon, out.excess, out.bismuth, out.sei, out.particle_id
     for z in range(shape[0]):
         for y in range(shape[1]):
             for x in range(shape[2]):
                 if whole[z, y, x] > 0:
                     at = (first + z0 + z, y0 + y, x0 + x)
-                    foil, _ = _foil_and_domain(axes, at[0], at[1], at[2])
+                    foil = _foil_share(foil_top[at[0], at[2]], foil_bottom, heights[at[1]], voxel)
                     room = max(1.0 - foil - taken[z0 + z, at[1], at[2]], 0.0)
                     kept = np.float32(min(1.0, room / whole[z, y, x]))
                     taken[z0 + z, at[1], at[2]] += kept * whole[z, y, x]
-                    out.silicon[at] += kept * solid[z, y, x]
-                    # Lithium-free silicon for now; `_write_voxel` turns it into the ratio.
-                    out.excess[at] += kept * bare[z, y, x]
+                    out_silicon[at] += kept * solid[z, y, x]
+                    # Lithium-free silicon for now; `_write_row` turns it into the ratio.
+                    out_bare[at] += kept * bare[z, y, x]
                     bead = min(beads[z, y, x], whole[z, y, x] - solid[z, y, x])
-                    out.bismuth[at] += kept * bead
-                    out.sei[at] += kept * filled * (whole[z, y, x] - solid[z, y, x] - bead)
+                    out_bismuth[at] += kept * bead
+                    out_sei[at] += kept * filled * (whole[z, y, x] - solid[z, y, x] - bead)
                     if kept * whole[z, y, x] > largest[z0 + z, at[1], at[2]]:
                         largest[z0 + z, at[1], at[2]] = kept * whole[z, y, x]
-                        out.particle_id[at] = particle + 1
+                        owner[at] = particle + 1
 
 
 @njit(cache=True)
@@ -252,14 +256,15 @@ def _ramp(value: float) -> float:
 
 
 @njit(cache=True)
-def _foil_and_domain(axes: GridAxes, z: int, y: int, x: int) -> tuple[float, float]:
-    """Return the voxel's shares of foil and of the room between the layer's bottom and its top."""
-    below_foil_top = _ramp((axes.foil_top[z, x] - axes.height[y]) / axes.voxel)
-    foil = max(below_foil_top - _ramp((axes.foil_bottom - axes.height[y]) / axes.voxel), 0.0)
-    if axes.torn[z, x]:
-        return foil, 0.0
-    below_bottom = _ramp((axes.layer_bottom[z, x] - axes.height[y]) / axes.voxel)
-    return foil, _ramp((axes.layer_top[z, x] - axes.height[y]) / axes.voxel) - below_bottom
+def _foil_share(foil_top: float, foil_bottom: float, height: float, voxel: float) -> float:
+    """Return a voxel's share of foil."""
+    return max(_ramp((foil_top - height) / voxel) - _ramp((foil_bottom - height) / voxel), 0.0)
+
+
+@njit(cache=True)
+def _room_share(layer_bottom: float, layer_top: float, height: float, voxel: float) -> float:
+    """Return a voxel's share of the room between the layer's bottom and its top."""
+    return _ramp((layer_top - height) / voxel) - _ramp((layer_bottom - height) / voxel)
 
 
 @njit(cache=True)
@@ -274,34 +279,47 @@ def _compose_slice(
     out: Shares,
 ) -> None:
     """Turn the shares of one slice into fractions and labels."""
-    waves, width, half = scene.binder_phases.size, axes.across.size, axes.voxel / 2
+    waves, width = scene.binder_phases.size, axes.across.size
     c, s = np.empty(waves, np.float32), np.empty(waves, np.float32)
     modulation, domain = np.zeros(width, np.float32), np.empty(width)
-    foil_top, layer_top = axes.foil_top[z], axes.layer_top[z]
+    foil_top, layer_top, layer_bottom, torn = axes.foil_top[z], axes.layer_top[z], axes.layer_bottom[z], axes.torn[z]
     for y in range(axes.height.size):
-        height, any_domain = axes.height[y], False
-        for x in range(width):
-            domain[x] = 0.0
-            if foil_top[x] - half < height < layer_top[x] + half:
-                _, room = _foil_and_domain(axes, z, y, x)
-                domain[x] = max(room - taken[y, x], 0.0)
-                any_domain = any_domain or (domain[x] > 0 and axes.inside[y, x] > 0)
-        if any_domain:
-            fill_row_weights(scene.binder_wavevectors, scene.binder_phases, axes.along[z], height, c, s)
-            sum_waves(c, s, binder[0], binder[1], 0, width, modulation)
+        height, inside = axes.height[y], axes.inside[y]
+        reached = _fill_domain(inside, taken[y], foil_top, layer_bottom, layer_top, torn, height, axes.voxel, domain)
+        if reached:
             _open_macropores(scene, axes, z, y, macropores, domain)
-        for x in range(width):
-            inside = axes.inside[y, x]
-            if inside == 0 or (taken[y, x] == 0 and height >= layer_top[x] + half):
-                _write_open_space(z, y, x, out)
-                continue
-            solids = 0.0
-            if domain[x] > 0:
-                plain = scene.binder_level * (1.0 + scene.binder_contrast * modulation[x])
-                solids = min(max(plain, scene.binder_least), scene.binder_most)
-            foil, _ = _foil_and_domain(axes, z, y, x)
-            sei = domain[x] * (1.0 - solids) * scene.sei_room_share
-            _write_voxel(inside, foil, taken[y, x], domain[x], solids, sei, unresolved, scene.clump, z, y, x, out)
+            fill_row_weights(scene.binder_wavevectors, scene.binder_phases, axes.along[z], height, c, s)
+            _sum_where(domain, c, s, binder, modulation)
+        solids = (scene.binder_level, scene.binder_contrast, scene.binder_least, scene.binder_most)
+        _write_row(
+            inside, taken[y], domain, modulation, foil_top, layer_top, axes.foil_bottom, height, axes.voxel, solids,
+            scene.sei_room_share, unresolved, scene.clump, out.phase[z, y], out.void[z, y], out.silicon[z, y],
+            out.excess[z, y], out.carbon_binder[z, y], out.sei[z, y], out.current_collector[z, y], out.bismuth[z, y],
+            out.particle_id[z, y],
+        )  # fmt: skip
+
+
+@njit(cache=True)
+def _fill_domain(
+    inside: Singles,
+    taken: Singles,
+    foil_top: Floats,
+    layer_bottom: Floats,
+    layer_top: Floats,
+    torn: NDArray[np.bool_],
+    height: float,
+    voxel: float,
+    domain: Floats,
+) -> bool:
+    """Fill a row's shares of the room that particles leave in the layer; say whether the specimen has any of it."""
+    found, half = False, voxel / 2
+    for x in range(domain.size):
+        domain[x] = 0.0
+        if foil_top[x] - half < height < layer_top[x] + half:
+            room = 0.0 if torn[x] else _room_share(layer_bottom[x], layer_top[x], height, voxel)
+            domain[x] = max(room - taken[x], 0.0)
+            found = found or (domain[x] > 0 and inside[x] > 0)
+    return found
 
 
 @njit(cache=True)
@@ -314,67 +332,110 @@ def _open_macropores(
         return
     c, s, field = np.empty(waves, np.float32), np.empty(waves, np.float32), np.zeros(domain.size, np.float32)
     fill_row_weights(scene.macropore_wavevectors, scene.macropore_phases, axes.along[z], axes.height[y], c, s)
-    sum_waves(c, s, tables[0], tables[1], 0, domain.size, field)
+    _sum_where(domain, c, s, tables, field)
     step = scene.macropore_slope_per_nm * axes.voxel
     for x in range(domain.size):
         domain[x] *= _ramp((scene.macropore_level - abs(field[x])) / step)
 
 
 @njit(cache=True)
-def _write_open_space(z: int, y: int, x: int, out: Shares) -> None:
-    """Write a voxel that holds nothing of the specimen."""
-    out.void[z, y, x] = 1.0
-    if out.particle_id[z, y, x] > 0:
-        out.silicon[z, y, x] = out.excess[z, y, x] = out.bismuth[z, y, x] = out.sei[z, y, x] = 0.0
-        out.particle_id[z, y, x] = 0
+def _sum_where(domain: Floats, c: Singles, s: Singles, tables: tuple[Singles, Singles], out: Singles) -> None:
+    """Add up waves in the runs of a row where there is domain; macropores and particles leave few in a raised layer."""
+    start = 0
+    while start < domain.size:
+        if domain[start] <= 0:
+            start += 1
+            continue
+        stop = start + 1
+        while stop < domain.size and domain[stop] > 0:
+            stop += 1
+        sum_waves(c, s, tables[0], tables[1], start, stop, out)
+        start = stop
 
 
 @njit(cache=True)
-def _write_voxel(
+def _write_row(
+    inside: Singles,
+    taken: Singles,
+    domain: Floats,
+    modulation: Singles,
+    foil_top: Floats,
+    layer_top: Floats,
+    foil_bottom: float,
+    height: float,
+    voxel: float,
+    solids: tuple[float, float, float, float],
+    sei_room_share: float,
+    unresolved: NDArray[np.bool_],
+    clump: Floats,
+    phase: NDArray[np.uint8],
+    void: Singles,
+    silicon: Singles,
+    excess: Singles,
+    carbon_binder: Singles,
+    sei: Singles,
+    current_collector: Singles,
+    bismuth: Singles,
+    particle_id: NDArray[np.int32],
+) -> None:
+    """Write the fractions and the labels of one row of voxels."""
+    level, contrast, least, most = solids
+    for x in range(inside.size):
+        if inside[x] == 0 or (taken[x] == 0 and height >= layer_top[x] + voxel / 2):
+            # Nothing of the specimen.
+            void[x] = 1.0
+            if particle_id[x] > 0:
+                silicon[x] = excess[x] = bismuth[x] = sei[x] = 0.0
+                particle_id[x] = 0
+            continue
+        share = 0.0
+        if domain[x] > 0:
+            share = min(max(level * (1.0 + contrast * modulation[x]), least), most)
+        foil = _foil_share(foil_top[x], foil_bottom, height, voxel)
+        in_room, in_pores, plain, bare = domain[x] * (1.0 - share) * sei_room_share, sei[x], silicon[x], excess[x]
+        excess[x] = plain / bare - np.float32(1.0) if bare > 0 else 0.0
+        silicon[x] = inside[x] * plain
+        bismuth[x] *= inside[x]
+        current_collector[x] = inside[x] * foil
+        carbon_binder[x] = inside[x] * domain[x] * share
+        sei[x] = inside[x] * (in_pores + in_room)
+        filled = np.float64(silicon[x]) + bismuth[x] + current_collector[x] + carbon_binder[x] + sei[x]
+        void[x] = max(1.0 - filled, 0.0)
+        owner = particle_id[x] - 1
+        blurred, density = (unresolved[owner], clump[owner]) if owner >= 0 else (False, 0.0)
+        phase[x], owned = _label(
+            inside[x], foil, taken[x], domain[x], share, in_room, in_pores, plain, bismuth[x], blurred, density
+        )
+        if not owned:
+            particle_id[x] = 0
+
+
+@njit(cache=True)
+def _label(
     inside: float,
     foil: float,
     envelope: float,
     domain: float,
     solids: float,
     sei: float,
-    unresolved: NDArray[np.bool_],
-    clump: Floats,
-    z: int,
-    y: int,
-    x: int,
-    out: Shares,
-) -> None:
-    """Write the fractions and the label of one voxel."""
-    silicon, bare = out.silicon[z, y, x], out.excess[z, y, x]
-    out.excess[z, y, x] = silicon / bare - np.float32(1.0) if bare > 0 else 0.0
-    in_pores = out.sei[z, y, x]
-    out.silicon[z, y, x] = inside * silicon
-    out.bismuth[z, y, x] *= inside
-    out.current_collector[z, y, x] = inside * foil
-    out.carbon_binder[z, y, x] = inside * domain * solids
-    out.sei[z, y, x] = inside * (in_pores + sei)
-    filled = (
-        np.float64(out.silicon[z, y, x]) + out.bismuth[z, y, x] + out.current_collector[z, y, x]
-        + out.carbon_binder[z, y, x] + out.sei[z, y, x]
-    )  # fmt: skip
-    out.void[z, y, x] = max(1.0 - filled, 0.0)
+    in_pores: float,
+    silicon: float,
+    bismuth: float,
+    unresolved: bool,
+    clump: float,
+) -> tuple[int, bool]:
+    """Return the label of a voxel, and whether a particle owns it."""
     open_space = 1.0 - inside * (foil + envelope + domain)
-    phase = _VOID
     if foil > 0 and inside * foil >= max(inside * envelope, inside * domain, open_space):
-        phase = _CURRENT_COLLECTOR
-    elif envelope > 0 and inside * envelope >= max(inside * domain, open_space):
-        solid = silicon + out.bismuth[z, y, x] / max(inside, 1e-9)
-        particle = out.particle_id[z, y, x] - 1
-        drawn_out = clump[particle] > 0
-        if unresolved[particle] and not drawn_out:
-            phase = _UNRESOLVED
-        elif 2 * solid > envelope * (clump[particle] if drawn_out else 1.0):
-            phase = _UNRESOLVED if unresolved[particle] else _SILICON
-        elif 2 * in_pores > envelope:
-            phase = _SEI
-        out.phase[z, y, x] = phase
-        return
-    elif domain > 0 and inside * domain >= open_space:
-        phase = _SEI if sei > domain * solids else _CARBON_BINDER
-    out.particle_id[z, y, x] = 0
-    out.phase[z, y, x] = phase
+        return _CURRENT_COLLECTOR, False
+    if envelope > 0 and inside * envelope >= max(inside * domain, open_space):
+        solid = silicon + bismuth / max(inside, 1e-9)
+        drawn_out = clump > 0
+        if unresolved and not drawn_out:
+            return _UNRESOLVED, True
+        if 2 * solid > envelope * (clump if drawn_out else 1.0):
+            return (_UNRESOLVED if unresolved else _SILICON), True
+        return (_SEI if 2 * in_pores > envelope else _VOID), True
+    if domain > 0 and inside * domain >= open_space:
+        return (_SEI if sei > domain * solids else _CARBON_BINDER), False
+    return _VOID, False
