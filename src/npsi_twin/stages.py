@@ -78,7 +78,7 @@ _VOXELS_AT_ONCE = 1 << 24
 #: What the projector takes at a time: it works on sixteen slices at once.
 SLICES_AT_ONCE = 16
 #: Rows from the middle that tell the axis, and those that are needed to see motion along it.
-_ROWS_LOOKED_AT, _ROWS_ALIGNED = 16, 32
+_ROWS_LOOKED_AT, _ROWS_ALIGNED = 16, 64
 _TRUTH_FIELDS = {
     "phase": np.uint8,
     "void_fraction": np.float32,

@@ -121,6 +121,15 @@ def test_a_failure_inside_is_not_taken_for_a_full_disk(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def _heeds_ctrl_c():
+    """Give SIGINT its usual handler: a process that was begun in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeds_ctrl_c")
 def test_ctrl_c_waits_until_hdf5_is_done_and_leaves_nothing(tmp_path):
     reached = []
     with pytest.raises(KeyboardInterrupt), written_whole(tmp_path / "a.h5") as path, written_hdf5(path) as file:

@@ -188,7 +188,7 @@ def sections_figure(states: Sequence[StatePicture], *, um_per_inch: float = 8.0)
     heights = [_TITLE + flat + _GAP + (f[3] - f[2]) / um_per_inch + 0.3 for f in uprights]
     columns = max(len(members) for members in rows.values())
     lettering = 0.25
-    sheet = Sheet(2 * _MARGIN + lettering + columns * width, _MARGIN + sum(heights) + _FOOT, um_per_inch)
+    sheet = Sheet(2 * _MARGIN + lettering + columns * width, _MARGIN + sum(heights) + _FOOT + 0.3, um_per_inch)
     top = _MARGIN
     for (name, members), upright, height in zip(rows.items(), uprights, heights, strict=True):
         sheet.write(_MARGIN, top, _series_title(name), fontweight="bold", fontsize=10)
@@ -207,8 +207,8 @@ def sections_figure(states: Sequence[StatePicture], *, um_per_inch: float = 8.0)
     sheet.scale_bar(_MARGIN + lettering, top, 0.3 * (parallel[1] - parallel[0]))
     sheet.colour_bar(_MARGIN + lettering + max(width / 2, 1.2), top, min(3.0, 0.45 * sheet.width))
     told = ", ".join(f"{1000 * height:.0f}" for height in heights_um)
-    sheet.write(_MARGIN + lettering + max(width / 2, 1.2) + min(3.0, 0.45 * sheet.width) + 1.6, top,
-                f"// at {told} nm above the foil's plane (dashed)")  # fmt: skip
+    # On a line of its own: beside the bars there is no room for it where states are few.
+    sheet.write(_MARGIN + lettering, top + _FOOT, f"// at {told} nm above the foil's plane (dashed)")
     return sheet.figure
 
 
