@@ -153,6 +153,7 @@ def sweep(
     out: Annotated[Path, typer.Option(help="Folder of the sweep.")] = Path("runs/sweep"),
     workers: Workers = 1,
     resume: Resume = False,
+    break_lock: BreakLock = False,
     only: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Make this row alone; may be repeated.")] = None,
     parquet: Annotated[bool, typer.Option("--parquet", help="Write the table as sweep.parquet too.")] = False,
     template: Annotated[bool, typer.Option("--template", help="Print an example and end.")] = False,
@@ -188,6 +189,7 @@ def sweep(
             resume=resume,
             only=tuple(only or ()),
             parquet=parquet,
+            break_lock=break_lock,
             progress=progress,
         )
     failed = f", {result['failed']} of which cannot be; the table says why" if result["failed"] else ""

@@ -209,9 +209,17 @@ def _verdict(says, gain):
 
 
 def _with_interval(gain):
+    if not math.isfinite(gain["mean"]):
+        return "not measurable by both in any scan"
     if not math.isfinite(gain["low"]):
         return f"{gain['mean']:+.3f}, one scan"
     return f"{gain['mean']:+.3f}, {gain['low']:+.3f} to {gain['high']:+.3f}"
+
+
+def _whole(row, name):
+    """Return a setting that was drawn; a dash where it was not."""
+    value = row.get(name, math.nan)
+    return f"{value:.0f}" if math.isfinite(value) else "-"
 
 
 def _why(rows, largest):
@@ -222,9 +230,10 @@ def _why(rows, largest):
         precision, recall = (
             mean_and_sd([row.get(name, math.nan) for row in own])[0] for name in ("precision", "recall")
         )
-        said.append(
-            f"{method} calls {100 * (1 - precision):.0f} % too much silicon and misses {100 * (1 - recall):.0f} %"
-        )
+        invented = "finds none"
+        if math.isfinite(precision):
+            invented = f"is wrong in {100 * (1 - precision):.0f} % of what it calls silicon"
+        said.append(f"{method} {invented} and misses {100 * (1 - recall):.0f} %")
     return f"Of the layer's silicon, {' while '.join(said)}."
 
 
@@ -249,8 +258,8 @@ def parts_of(result, study):
             r for r in result["rows"][row["set"]] if r["case"] == row["case"] and r["method"] == result["largest"]
         )
         lines["scans"].append(
-            (row["set"], row["case"].removeprefix("np-si_"), row["state"], f"{row.get('flat_electrons', math.nan):.0f}",
-             f"{row.get('views', math.nan):.0f}", row.get("algorithm", ""), f"{row.get('dice', math.nan):.3f}",
+            (row["set"], row["case"].removeprefix("np-si_"), row["state"], _whole(row, "flat_electrons"),
+             _whole(row, "views"), row.get("algorithm", ""), f"{row.get('dice', math.nan):.3f}",
              f"{own.get('dice', math.nan):.3f}")
         )  # fmt: skip
     head = ("set", "scan", "state", "electrons", "views", "algorithm", "Dice, paper", f"Dice, {result['largest']}")

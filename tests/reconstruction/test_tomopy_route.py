@@ -44,7 +44,15 @@ def test_the_route_is_a_route_like_any_other(needle, counts):
 
 
 @pytest.mark.parametrize(
-    "change", [{"algorithm": "tv"}, {"width_px": 32}, {"field_edges": "extend"}, {"alignment": {"tilt": "fit"}}]
+    "change",
+    [
+        {"algorithm": "tv"},
+        {"width_px": 32},
+        {"field_edges": "extend"},
+        {"alignment": {"tilt": "fit"}},
+        {"rings": {"method": "none"}},
+        {"corrections": {"zinger_excess": 0.2}},
+    ],
 )
 def test_what_its_sequence_does_not_do_is_refused(needle, counts, monkeypatch, change):
     monkeypatch.setattr(tomopy_route, "has_tomopy", lambda: True)

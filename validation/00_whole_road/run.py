@@ -6,57 +6,15 @@ import platform
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from render import render
+from watched import timed
 
 FOLDER = Path(__file__).resolve().parent
-COMMAND = [sys.executable, "-m", "npsi_twin.cli"]
-
-
-def resident_bytes(root: int) -> int:
-    """Return the resident memory of a process and all its descendants (Linux)."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    parents, sizes = {}, {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            sizes[int(entry.name)] = int((entry / "statm").read_text().split()[1]) * page
-        except (OSError, IndexError):
-            continue
-        parents[int(entry.name)] = int(fields[1])
-    family = {root}
-    while grown := {child for child, parent in parents.items() if parent in family} - family:
-        family |= grown
-    return sum(sizes.get(process, 0) for process in family)
-
-
-def timed(arguments: list[str], environment: dict[str, str]) -> tuple[float, int, str]:
-    """Run the command; return seconds, peak bytes of all its processes, and its output."""
-    start = time.perf_counter()
-    with subprocess.Popen(
-        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-    ) as process:
-        peak = 0
-
-        def watch() -> None:
-            nonlocal peak
-            while process.poll() is None:
-                peak = max(peak, resident_bytes(process.pid))
-                time.sleep(0.1)
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        output = process.communicate()[0]
-        watcher.join()
-    if process.returncode:
-        raise SystemExit(f"{arguments} ended with {process.returncode}")
-    return time.perf_counter() - start, peak, output
+TIMED = ("run.json", "ro-crate-metadata.json")
 
 
 def fastest(arguments: list[str]) -> float:
@@ -70,8 +28,8 @@ def fastest(arguments: list[str]) -> float:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file of a run but the one that keeps times."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "run.json")
+    """Return every file of a run but the two that keep times."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in TIMED)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -79,11 +37,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         caches = {"NUMBA_CACHE_DIR": str(scratch / "numba"), "NPSI_TWIN_CACHE": str(scratch / "filters")}
-        environment = os.environ | caches
-        predicted = json.loads(timed(["plan", "--json"], environment)[2])
-        cold_s, cold_bytes, _ = timed(["run", "--out", str(scratch / "one")], environment)
-        timed_s, _, _ = timed(["run", "--out", str(scratch / "one"), "--overwrite"], environment)
-        warm_s, warm_bytes, _ = timed(["run", "--workers", "2", "--out", str(scratch / "two")], environment)
+        predicted = json.loads(timed(["plan", "--json"], caches)[2])
+        cold_s, cold_bytes, _ = timed(["run", "--out", str(scratch / "one")], caches)
+        timed_s, _, _ = timed(["run", "--out", str(scratch / "one"), "--overwrite"], caches)
+        warm_s, warm_bytes, _ = timed(["run", "--workers", "2", "--out", str(scratch / "two")], caches)
         one, two = contents(scratch / "one"), contents(scratch / "two")
         state = json.loads((scratch / "one" / "run.json").read_text())
         accuracy = json.loads(one["comparison.json"])["segmentation_accuracy"]

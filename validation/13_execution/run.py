@@ -12,18 +12,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent))
 from render import asked_parts, render_parts  # noqa: E402
+from watched import COMMAND, timed  # noqa: E402
 
 from npsi_twin.specification import preset_specification, to_toml  # noqa: E402
 from npsi_twin.variations import with_values  # noqa: E402
 
-COMMAND = [sys.executable, "-m", "npsi_twin.cli"]
 #: One thread a process, whoever does the work.
 ONE_THREAD = dict.fromkeys(("NPSI_TWIN_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 #: Two hundred needles of 4 rows, of which the truth alone is measured.
@@ -66,45 +65,6 @@ Row = dict[str, str | bool | None]
 
 def row(requirement: str, required: str, measured: str, passed: bool | None) -> Row:
     return {"requirement": requirement, "required": required, "measured": measured, "passed": passed}
-
-
-def resident_bytes(root: int) -> int:
-    """Return the resident memory of a process and all its descendants (Linux)."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    parents, sizes = {}, {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            sizes[int(entry.name)] = int((entry / "statm").read_text().split()[1]) * page
-        except (OSError, IndexError):
-            continue
-        parents[int(entry.name)] = int(fields[1])
-    family = {root}
-    while grown := {child for child, parent in parents.items() if parent in family} - family:
-        family |= grown
-    return sum(sizes.get(process, 0) for process in family)
-
-
-def timed(arguments: list[str], environment: dict[str, str] | None = None) -> tuple[float, int]:
-    """Run the command; return seconds and peak bytes of all its processes."""
-    start, peak = time.perf_counter(), 0
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([*COMMAND, *arguments], env=os.environ | (environment or {}), **quiet) as process:
-
-        def watch() -> None:
-            nonlocal peak
-            while process.poll() is None:
-                peak = max(peak, resident_bytes(process.pid))
-                time.sleep(0.2)
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        watcher.join()
-    if process.returncode:
-        raise RuntimeError(f"{arguments} ended with {process.returncode}")
-    return time.perf_counter() - start, peak
 
 
 def stage_seconds(folder: Path) -> dict[str, float]:
@@ -162,7 +122,7 @@ def sweep() -> list[Row]:
         scratch = Path(name)
         (scratch / "sweep.toml").write_text(SWEEP, encoding="utf-8")
         given = ["sweep", str(scratch / "sweep.toml"), "--workers", "2", "--out"]
-        seconds, _ = timed([*given, str(scratch / "whole")])
+        seconds, _, _ = timed([*given, str(scratch / "whole")])
         killed = []
         for again in ([], ["--resume"]):
             arguments = [*COMMAND, *given, str(scratch / "killed"), *again]
@@ -191,7 +151,7 @@ def wide() -> list[Row]:
         (scratch / "wide.toml").write_text(to_toml(specification), encoding="utf-8")
         planned = json.loads(subprocess.run([*COMMAND, "plan", str(scratch / "wide.toml"), "--json"],
                                             capture_output=True, check=True, text=True).stdout)  # fmt: skip
-        spent, peak = timed(["run", str(scratch / "wide.toml"), "--out", str(scratch / "run")])
+        spent, peak, _ = timed(["run", str(scratch / "wide.toml"), "--out", str(scratch / "run")])
         stages = stage_seconds(scratch / "run")
     expected = {entry["stage"]: entry["seconds"] for entry in planned["stages"]}
     total, memory = planned["total"]["seconds"], planned["total"]["memory_bytes"]

@@ -36,6 +36,6 @@ def code_sha256() -> str:
     package = Path(__file__).parents[1]
     digest = sha256()
     for path in sorted(package.rglob("*.py")):
-        digest.update(f"{path.relative_to(package).as_posix()}\\0".encode())
+        digest.update(f"{path.relative_to(package).as_posix()}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from npsi_twin.errors import DataError, ParameterError
-from npsi_twin.execution import Progress, RunFolder, file_sha256, map_slabs, open_run, silent, write_text_whole
+from npsi_twin.execution import (
+    Progress,
+    RunFolder,
+    code_sha256,
+    file_sha256,
+    map_slabs,
+    open_run,
+    silent,
+    write_text_whole,
+)
 from npsi_twin.phantoms.case import SpecimenMaker
 from npsi_twin.phantoms.data_card import data_card
 from npsi_twin.phantoms.draws import PhantomRecipe, case_name, draw_specimen, phantom_base, split_of
@@ -105,6 +114,7 @@ def make_phantoms(
         "recipe": recipe.model_copy(update={"count": 1}).digest(),
         "seed": seeds.root,
         "version": version("npsi-twin"),
+        "code": code_sha256(),
     }
     with open_run(folder, request=request, resume=resume, break_lock=break_lock) as run:
         _check_count(run, recipe)

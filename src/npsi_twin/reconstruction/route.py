@@ -374,6 +374,9 @@ def _accept_for_tomopy(recipe: ReconstructionRecipe) -> None:
         "alignment": recipe.alignment.method != "none" or recipe.alignment.tilt != "none",
         "width_px": recipe.width_px is not None,
         "field_edges = 'extend'": recipe.field_edges == "extend",
+        # What it does to counts and stripes is its own; a setting of ours would be ignored.
+        "corrections": recipe.corrections != CorrectionRecipe(),
+        "rings": recipe.rings != RingRecipe(),
     }
     if refused := [name for name, wanted in asked.items() if wanted]:
         raise ParameterError(

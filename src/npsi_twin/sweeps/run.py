@@ -36,6 +36,7 @@ from npsi_twin.errors import (
 from npsi_twin.execution import (
     Progress,
     RunFolder,
+    code_sha256,
     file_sha256,
     map_slabs,
     open_run,
@@ -161,6 +162,7 @@ def make_sweep(
     resume: bool = False,
     only: Sequence[str] = (),
     parquet: bool = False,
+    break_lock: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Make the twins of a sweep and write their table.
@@ -179,6 +181,8 @@ def make_sweep(
         Keys of rows to make alone; all when empty.
     parquet
         Whether the table is written as ``sweep.parquet`` too.
+    break_lock
+        Take the folder from a process of another machine that left its lock behind.
     progress
         Who to tell how far it has come.
 
@@ -208,8 +212,9 @@ def make_sweep(
         "base": sweep.base.digest(),
         "twins": sha256("\n".join(twin.key for twin in twins).encode()).hexdigest(),
         "version": version("npsi-twin"),
+        "code": code_sha256(),
     }
-    with open_run(folder, request=request, resume=resume) as run:
+    with open_run(folder, request=request, resume=resume, break_lock=break_lock) as run:
         # What a process that was killed was working on.
         for leftover in folder.glob(".making-*"):
             shutil.rmtree(leftover)
