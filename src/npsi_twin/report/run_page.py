@@ -353,14 +353,14 @@ def _summary(specification: Specification, comparison: Mapping[str, Any]) -> lis
         f"simulated transmission X-ray microscope at {microscope.energy_kev:g} keV ({microscope.stage.views} views, "
         f"{detector.rows} x {detector.columns} pixels of {detector.pixel_nm:g} nm, {detector.flat_electrons:g} "
         f"electrons a pixel); reconstructed by {specification.reconstruction.algorithm}; segmented by "
-        "smoothing and threshold."
+        f"the method '{specification.segmentation.method}' after the filter '{specification.segmentation.smoothing}'."
     )
     told = [made]
     if specification.reconstruction.algorithm == "sirt-fbp":
         told.append(
-            "SIRT-FBP lifts the air at the rim of the field and misreads a thin layer beside copper, the more the "
-            "fuller the needle fills the field; normalised values here carry that bias (validation/05_reconstruction "
-            "measures it; the algorithm 'fbp' does not have it)."
+            f"SIRT-FBP stands for {specification.reconstruction.sirt_iterations} SIRT steps, which do not reach the "
+            "finest frequencies, so that a thin layer beside copper is misread a little; normalised values here carry "
+            "that bias (validation/05_reconstruction measures it; the algorithm 'fbp' does not have it)."
         )
     found = (
         f"Inside the layer the segmentation agrees with the true silicon to a Dice coefficient of "
