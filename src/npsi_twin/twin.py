@@ -27,7 +27,7 @@ from npsi_twin.execution import (
 )
 from npsi_twin.morphology.forest import load_forest
 from npsi_twin.morphology.measure import MeasurementRecipe, measure, relabel
-from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
+from npsi_twin.morphology.segmentation import SegmentationRecipe, chosen_method, segment
 from npsi_twin.plan import check_resources, plan_reconstruction, plan_twin
 from npsi_twin.projectors.choice import available_projector
 from npsi_twin.provenance import finish, input_facts, remember
@@ -104,12 +104,16 @@ def run_twin(
         When memory, disk or the folder is not to be had.
     MissingBackendError
         When ``execution.projector`` is not present.
+    DataError
+        When ``segmentation.forest_file`` is not the forest that ``segmentation.forest_digest`` names.
     """
     if until not in STAGES:
         raise ParameterError(f"until: got {until!r}; known are {', '.join(STAGES)}.")
     asked = STAGES[: STAGES.index(until) + 1]
     check_resources(plan_twin(specification, workers=workers).only("electrode", *asked), folder)
     available_projector(specification.execution.projector)
+    if "segment" in asked:
+        chosen_method(specification.segmentation)
     # A specification whose electrode cannot be built is refused before anything is written.
     electrode = None if resume else stages.make_electrode(specification)
     request = _request(specification)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from npsi_twin.errors import DataError, IncompatibleError, MissingBackendError, ParameterError
+from npsi_twin.errors import DataError, IncompatibleError, MissingBackendError, OutOfRangeWarning, ParameterError
 from npsi_twin.morphology import forest as forest_module
 from npsi_twin.morphology.forest import Forest, ForestRecipe, load_forest, save_forest, train_forest
 from npsi_twin.morphology.forest_walk import mean_share
@@ -184,6 +184,16 @@ def test_files_that_cannot_be_are_refused(tmp_path):
         save_forest(tmp_path / "f.npz", stump())
     with pytest.raises(ParameterError, match=r"\.npz"):
         save_forest(tmp_path / "f.pkl", stump())
+
+
+def test_a_volume_that_shows_no_layer_is_left_out_and_named(phantoms, trained):
+    noise = np.random.default_rng(1).normal(0, 0.1, SHAPE).astype(np.float32)
+    drowned = Volume(noise, phantoms[0].attenuation.voxel_nm)
+    images, labels = ([*(getattr(p, name) for p in phantoms)] for name in ("attenuation", "labels"))
+    with pytest.warns(OutOfRangeWarning, match=r"volumes 2 \(counted from 0\) of 3 are left out"):
+        assert train_forest([*images, drowned], [*labels, labels[0]], SMALL, seeds=Seeds(1)).name == trained.name
+    with pytest.raises(DataError, match="no volume shows its layer"):
+        train_forest([drowned], [labels[0]], SMALL, seeds=Seeds(1))
 
 
 def test_training_data_that_do_not_fit_are_refused(phantoms, monkeypatch):

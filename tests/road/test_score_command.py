@@ -98,3 +98,11 @@ def test_a_volume_is_segmented_by_a_specification_or_a_forest(tmp_path):
         call("segment", *volume, "--out", tmp_path / "b.h5", "--spec", tmp_path / "bad.toml")
     with pytest.raises(ParameterError, match="run folder"):
         call("segment", tmp_path, "--forest", tmp_path / "f.npz")
+
+
+def test_a_missing_forest_is_refused_before_anything_is_written(tmp_path):
+    forest = 'method = "forest"\nforest_file = "gone.npz"\nforest_digest = "0123456789abcdef"\n'
+    (tmp_path / "s.toml").write_text(f"[segmentation]\n{forest}")
+    with pytest.raises(DataError, match=r"gone\.npz"):
+        call("run", tmp_path / "s.toml", "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -18,6 +18,7 @@ L. Breiman, Mach. Learn. 45 (2001) 5, doi:10.1023/A:1010933404324.
 """
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from npsi_twin.errors import DataError, IncompatibleError, MissingBackendError, ParameterError
+from npsi_twin.errors import DataError, IncompatibleError, MissingBackendError, OutOfRangeWarning, ParameterError
 from npsi_twin.morphology.collector import BoolArray, find_collector
 from npsi_twin.morphology.layer_view import LayerView
 from npsi_twin.morphology.segmentation_recipe import SegmentationRecipe
@@ -176,12 +177,17 @@ def train_forest(
     Forest
         See there; the same for any number of threads.
 
+    Warns
+    -----
+    OutOfRangeWarning
+        Volumes whose foil or layer does not stand out of the noise are left out; it names them.
+
     Raises
     ------
     IncompatibleError
         Volumes and labels that do not belong together.
     DataError
-        Training voxels of one phase only.
+        No volume shows its layer, or the training voxels are of one phase only.
     MissingBackendError
         scikit-learn is not installed.
     """
@@ -198,10 +204,7 @@ def train_forest(
             "train_forest needs the package scikit-learn. Install it with: pip install 'npsi-twin[learn]', or load a "
             "forest that is trained already with load_forest, which does not need it."
         ) from None
-    drawn = [
-        _training_voxels(volume, truth, recipe, seeds.stream("train_forest", number))
-        for number, (volume, truth) in enumerate(zip(volumes, labels, strict=True))
-    ]
+    drawn = _drawn(volumes, labels, recipe, seeds)
     features = np.concatenate([part for part, _ in drawn])
     silicon = np.concatenate([part for _, part in drawn])
     if silicon.all() or not silicon.any():
@@ -218,6 +221,30 @@ def train_forest(
         random_state=own,
     ).fit(features, silicon)
     return _flattened(grown.estimators_, recipe, seeds.root)
+
+
+def _drawn(
+    volumes: Sequence[Volume], labels: Sequence[Volume], recipe: ForestRecipe, seeds: Seeds
+) -> list[tuple[FloatArray, BoolArray]]:
+    """Draw voxels of every volume that shows its layer, and tell which do not."""
+    drawn, drowned = [], {}
+    for number, (volume, truth) in enumerate(zip(volumes, labels, strict=True)):
+        try:
+            drawn.append(_training_voxels(volume, truth, recipe, seeds.stream("train_forest", number)))
+        except DataError as error:
+            drowned[number] = error
+    if not drowned:
+        return drawn
+    which = f"{', '.join(map(str, drowned))} (counted from 0) of {len(volumes)}"
+    first = next(iter(drowned.values()))
+    if not drawn:
+        raise DataError(f"train_forest: no volume shows its layer; of the first: {first}")
+    warnings.warn(
+        f"train_forest: the volumes {which} are left out, because they do not show their layer; of the first: {first}",
+        OutOfRangeWarning,
+        stacklevel=3,
+    )
+    return drawn
 
 
 def _training_voxels(

@@ -57,6 +57,7 @@ __all__ = [
     "Segmentation",
     "SegmentationMethod",
     "SegmentationRecipe",
+    "chosen_method",
     "register_segmentation",
     "segment",
     "segmentation_methods",
@@ -145,7 +146,7 @@ def segment(
         strength=recipe.smoothing_strength,
     )
     view = LayerView(attenuation, smooth, collector, recipe.foil_guard_nm / collector.voxel_nm)
-    taken = _method(recipe) if method is None else method
+    taken = chosen_method(recipe) if method is None else method
     bright, threshold = taken(view, recipe)
     labels = np.full(collector.foil.shape, Phase.VOID, np.uint8)
     labels[_silicon(bright, view, recipe)] = Phase.SILICON
@@ -156,7 +157,14 @@ def segment(
     return Segmentation(Volume(labels, attenuation.voxel_nm), collector, threshold, made_by)
 
 
-def _method(recipe: SegmentationRecipe) -> SegmentationMethod:
+def chosen_method(recipe: SegmentationRecipe) -> SegmentationMethod:
+    """Return the method that a recipe names.
+
+    Raises
+    ------
+    DataError
+        The recipe's forest is missing, or not what its digest says.
+    """
     if recipe.method == "forest":
         return load_forest(Path(recipe.forest_file), digest=recipe.forest_digest)
     return _BUILT_IN[recipe.method] if recipe.method in _BUILT_IN else registered_method(recipe.method)
