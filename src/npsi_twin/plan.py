@@ -147,7 +147,7 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
         1.5 * voxels,
     )
     reconstruct = reconstruction_cost(rows, columns, views, slab, workers, specification.reconstruction)
-    segment, measure, compare = _analysis_costs(specification)
+    segment, measure, compare = _analysis_costs(specification, workers)
     return Costs(
         (
             StageCost("electrode", _particles(specification) * _S_PER_PARTICLE, _PROCESS_BYTES, 0),
@@ -163,10 +163,11 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
     )
 
 
-def _analysis_costs(specification: Specification) -> tuple[StageCost, StageCost, StageCost]:
+def _analysis_costs(specification: Specification, workers: int) -> tuple[StageCost, StageCost, StageCost]:
     """Predict what segmenting, measuring and comparing cost, which hold whole volumes.
 
-    The layer of an aged electrode may reach as high as the specimen: taken so, which is more than most states need.
+    Two workers measure truth and recovered volume at the same time. The layer of an aged electrode may reach as high
+    as the specimen: taken so, which is more than most states need.
     """
     detector, recipe = specification.microscope.detector, specification.measurement
     layer, specimen = specification.electrode.layer, specification.electrode.specimen
@@ -189,7 +190,7 @@ def _analysis_costs(specification: Specification) -> tuple[StageCost, StageCost,
     whole = _PROCESS_BYTES + _SEGMENT_BYTES * voxels
     return (
         StageCost("segment", speed * voxels * _S_PER_VOXEL_SEGMENTED, whole, 0.05 * voxels),
-        StageCost("measure", speed * measure_s, _PROCESS_BYTES + measure, 1e6),
+        StageCost("measure", speed * measure_s, min(2, workers) * (_PROCESS_BYTES + measure), 1e6),
         StageCost("compare", speed * voxels * _S_PER_VOXEL_COMPARED, _PROCESS_BYTES + _COMPARE_BYTES * voxels, 1e5),
     )
 

@@ -28,16 +28,19 @@ from npsi_twin.errors import OutOfRangeWarning
 from npsi_twin.execution import (
     ExecutionRecipe,
     Executor,
+    InProcess,
     Progress,
     RunFolder,
+    in_order,
     slabs,
     threads,
     write_text_whole,
     written_whole,
 )
 from npsi_twin.execution.shards import Slab, SlabArray, array_bytes, assemble, discard, make_shards
-from npsi_twin.morphology.measure import measure
-from npsi_twin.morphology.segmentation import segment
+from npsi_twin.morphology.measure import MeasurementRecipe, Measurements, measure
+from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
+from npsi_twin.morphology.segmentation_recipe import BUILT_IN
 from npsi_twin.projectors.choice import ProjectorName, available_projector
 from npsi_twin.reconstruction.reprojection import AlignmentRecipe
 from npsi_twin.reconstruction.route import Plan, ReconstructionRecipe, prepare, reconstruct
@@ -64,7 +67,7 @@ from npsi_twin.txm.microscope import (
 )
 from npsi_twin.txm.stage import StageTruth
 from npsi_twin.txm.truth import scan_truth
-from npsi_twin.volumes import FloatArray, Volume, VoxelGrid
+from npsi_twin.volumes import FloatArray, VoxelGrid
 
 TRUTH, SCAN, RECONSTRUCTION, SEGMENTATION = "truth.h5", "scan.h5", "reconstruction.h5", "segmentation.h5"
 SCAN_TRUTH = "scan_truth.h5"
@@ -461,33 +464,44 @@ def _motion_facts(plan: Plan) -> dict[str, float]:
     return facts
 
 
-def segment_reconstruction(run: RunFolder, specification: Specification) -> None:
-    """Segment the reconstruction of a run."""
+def _segmented(recipe: SegmentationRecipe, folder: Path) -> dict[str, float]:
+    """Segment the reconstruction in a run's folder; return what is told of it."""
+    segmentation = segment(read_volume(folder / RECONSTRUCTION), recipe)
+    threshold = float(np.mean(segmentation.threshold_per_um))
+    told = {"threshold_per_um": threshold} if np.isfinite(threshold) else {}  # some methods have none
+    with written_whole(folder / SEGMENTATION) as path:
+        write_volume(path, "phase", segmentation.labels, **told)
+    return told
+
+
+def segment_reconstruction(
+    run: RunFolder, specification: Specification, *, executor: Executor, progress: Progress
+) -> None:
+    """Segment the reconstruction of a run, whole: its foil and its histogram are those of all slices."""
     with run.stage("segment", SEGMENTATION, inputs=(RECONSTRUCTION,)) as facts:
-        segmentation = segment(read_volume(run.path / RECONSTRUCTION), specification.segmentation)
-        threshold = float(np.mean(segmentation.threshold_per_um))
-        told = {"threshold_per_um": threshold} if np.isfinite(threshold) else {}  # some methods have none
-        facts |= told
-        with written_whole(run.path / SEGMENTATION) as path:
-            write_volume(path, "phase", segmentation.labels, **told)
+        work = partial(_segmented, specification.segmentation)
+        # A method of one's own was registered in this process, and no other knows it.
+        known = executor if specification.segmentation.method in BUILT_IN else InProcess()
+        for told in in_order(known, work, [run.path], stage="segment", progress=progress):
+            facts |= told
 
 
-def _truth(folder: Path) -> tuple[Volume, Volume]:
-    """Return labels and attenuation of the truth."""
-    return read_volume(folder / TRUTH, "phase"), read_volume(folder / TRUTH, "attenuation_per_um")
+def _measured(folder: Path, recipe: MeasurementRecipe, which: str) -> Measurements:
+    """Measure the truth or what was recovered."""
+    labels, attenuation = (TRUTH, TRUTH) if which == "truth" else (SEGMENTATION, RECONSTRUCTION)
+    volumes = read_volume(folder / labels, "phase"), read_volume(folder / attenuation, "attenuation_per_um")
+    return measure(*volumes, recipe)
 
 
-def measure_run(run: RunFolder, specification: Specification) -> None:
+def measure_run(run: RunFolder, specification: Specification, *, executor: Executor, progress: Progress) -> None:
     """Measure truth and recovered volume with the same call and write both."""
-    recipe = specification.measurement
     truth_file = (TRUTH,) if (run.path / TRUTH).is_file() else ()
     inputs = (RECONSTRUCTION, SEGMENTATION, *truth_file)
     with run.stage("measure", MEASUREMENTS, MEASURED_MAPS, inputs=inputs):
-        # One after the other: the volumes of the truth are gone before those that were recovered come.
-        measured = {"truth": measure(*_truth(run.path), recipe)} if truth_file else {}
-        measured["recovered"] = measure(
-            read_volume(run.path / SEGMENTATION), read_volume(run.path / RECONSTRUCTION), recipe
-        )
+        specimens = ("truth", "recovered") if truth_file else ("recovered",)
+        work = partial(_measured, run.path, specification.measurement)
+        found = in_order(executor, work, specimens, stage="measure", progress=progress)
+        measured = dict(zip(specimens, found, strict=True))
         with written_whole(run.path / MEASURED_MAPS) as path:
             write_measurements(path, measured)
         write_text_whole(

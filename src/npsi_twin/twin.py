@@ -5,7 +5,7 @@ may come from another tool; `reconstruct_file`, `segment_file` and `measure_file
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -248,11 +248,6 @@ def _do(
             progress=progress,
         )
 
-    def one_step(work: Callable[[], object]) -> None:
-        progress(name, 0, 1)
-        work()
-        progress(name, 1, 1)
-
     match name:
         case "build":
             stages.build(run, specification, made(), executor=executor, progress=progress)
@@ -261,16 +256,18 @@ def _do(
         case "reconstruct":
             reconstruct()
         case "segment":
-            one_step(lambda: stages.segment_reconstruction(run, specification))
+            stages.segment_reconstruction(run, specification, executor=executor, progress=progress)
         case "measure":
-            one_step(lambda: stages.measure_run(run, specification))
+            stages.measure_run(run, specification, executor=executor, progress=progress)
         case "compare":
-            one_step(lambda: stages.compare_run(run, specification))
+            progress(name, 0, 1)
+            stages.compare_run(run, specification)
+            progress(name, 1, 1)
         case _:
-            one_step(lambda: _report(run, specification))
+            _report(run, specification, executor, progress)
 
 
-def _report(run: RunFolder, specification: Specification) -> None:
+def _report(run: RunFolder, specification: Specification, executor: Executor, progress: Progress) -> None:
     folder = run.path
     truth = (stages.TRUTH,) if (folder / stages.TRUTH).is_file() else ()
     inputs = (*truth, stages.SCAN, stages.RECONSTRUCTION, stages.SEGMENTATION)
@@ -281,6 +278,8 @@ def _report(run: RunFolder, specification: Specification) -> None:
             measured=read_measurements(folder / stages.MEASURED_MAPS),
             comparison=read_comparison(folder / stages.COMPARISON),
             state=run.state,
+            executor=executor,
+            progress=progress,
         )
 
 

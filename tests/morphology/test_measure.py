@@ -189,7 +189,7 @@ def test_the_number_of_threads_changes_no_byte(needle, monkeypatch):
     labels, grey = (Volume(v.values[:24], v.voxel_nm) for v in (needle.labels, needle.attenuation))
     found = []
     for threads in (1, 3):
-        monkeypatch.setattr(slabs, "available_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(slabs, "threads", lambda threads=threads: threads)
         measured = measure(labels, grey, MeasurementRecipe(tortuosity=True))
         numbers = np.array([(q.value, q.spread) for q in measured.quantities.values()])
         found.append(numbers.tobytes() + b"".join(curve.tobytes() for curve in measured.curves.values()))

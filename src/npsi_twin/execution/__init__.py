@@ -5,13 +5,13 @@ slab, and puts files together; `run_folder` owns one run, `locks` keeps others o
 not at all. What is written depends neither on who did it, nor in what order, nor on how often it was interrupted.
 """
 
-from npsi_twin.execution.executors import Executor, InProcess, map_slabs, opened_executor, slabs
+from npsi_twin.execution.executors import Executor, InProcess, in_order, map_slabs, opened_executor, slabs
 from npsi_twin.execution.files import file_sha256, write_text_whole, written_hdf5, written_whole
 from npsi_twin.execution.progress import Progress, silent
 from npsi_twin.execution.recipe import ExecutionRecipe
 from npsi_twin.execution.run_folder import STATE, RunFolder, open_run, read_state
 from npsi_twin.execution.software import code_sha256
-from npsi_twin.execution.threads import available_cpus, threads
+from npsi_twin.threads import available_cpus, threads
 
 __all__ = [
     "STATE",
@@ -23,6 +23,7 @@ __all__ = [
     "available_cpus",
     "code_sha256",
     "file_sha256",
+    "in_order",
     "map_slabs",
     "open_run",
     "opened_executor",

@@ -1,7 +1,7 @@
 """Who does the slabs of a stage: this process, worker processes of this machine, or a Dask cluster.
 
 An `Executor` takes a pure function and its tasks and yields each result with the number of its task as soon as it is
-there. `map_slabs` brings them into order, so that nothing depends on who was faster. A worker that dies (killed, or for
+there. `in_order` brings them into order, so that nothing depends on who was faster. A worker that dies (killed, or for
 want of memory) costs its task, which is given to another; a task that takes its workers with it is named.
 """
 
@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 from npsi_twin.errors import IncompatibleError, MissingBackendError, ParameterError, ResourceError
 from npsi_twin.execution.progress import Progress, silent
 from npsi_twin.execution.software import code_sha256
-from npsi_twin.execution.threads import available_cpus, limit_threads, using_threads
+from npsi_twin.threads import available_cpus, limit_threads, using_threads
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -323,12 +323,37 @@ def map_slabs(
     [1, 2]
     """
     with opened_executor(workers) as executor:
-        progress(stage, 0, len(tasks))
-        early: dict[int, Result] = {}
-        following = 0
-        for done, (number, result) in enumerate(executor.completed(function, tasks), start=1):
-            progress(stage, done, len(tasks))
-            early[number] = result
-            while following in early:
-                yield early.pop(following)
-                following += 1
+        yield from in_order(executor, function, tasks, stage=stage, progress=progress)
+
+
+def in_order(
+    executor: Executor,
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    *,
+    stage: str = "",
+    progress: Progress = silent,
+) -> Iterator[Result]:
+    """Do tasks by an executor and yield the results in the order of the tasks.
+
+    Parameters
+    ----------
+    executor
+        Who does them.
+    function, tasks, stage, progress
+        As for `map_slabs`.
+
+    Examples
+    --------
+    >>> list(in_order(InProcess(), abs, [-1, -2]))
+    [1, 2]
+    """
+    progress(stage, 0, len(tasks))
+    early: dict[int, Result] = {}
+    following = 0
+    for done, (number, result) in enumerate(executor.completed(function, tasks), start=1):
+        progress(stage, done, len(tasks))
+        early[number] = result
+        while following in early:
+            yield early.pop(following)
+            following += 1

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from npsi_twin.execution.threads import available_cpus
+from npsi_twin.threads import available_cpus
 
 _PACKAGES = ("npsi-twin", "numpy", "scipy", "numba", "finufft", "astra-toolbox", "scikit-image", "h5py", "xraydb")
 

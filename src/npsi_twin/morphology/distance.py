@@ -7,7 +7,7 @@ volume's faces is no outside.
 import numpy as np
 
 from npsi_twin.morphology.collector import BoolArray
-from npsi_twin.morphology.slabs import available_threads
+from npsi_twin.threads import threads
 from npsi_twin.volumes import FloatArray
 
 
@@ -26,5 +26,5 @@ def squared_distance(mask: BoolArray) -> FloatArray:
     import edt
 
     writeable = np.require(mask, requirements=["C", "W"])
-    found = edt.edtsq(writeable.view(np.uint8), parallel=available_threads())
+    found = edt.edtsq(writeable.view(np.uint8), parallel=threads())
     return np.asarray(found, np.float32)

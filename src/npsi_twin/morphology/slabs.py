@@ -5,16 +5,17 @@ slabs do not depend on the number of threads, and every kernel here writes to it
 the results.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+
+from npsi_twin.threads import threads
 
 #: Slices of a slab.
 SLAB = 16
 
 
 def over_slabs(work: Callable[[int, int], None], slices: int, *, size: int = SLAB) -> None:
-    """Call ``work(first, beyond)`` for every slab of ``size`` slices, on all cores that this process may use.
+    """Call ``work(first, beyond)`` for every slab of ``size`` slices, on all threads that this process may use.
 
     Examples
     --------
@@ -28,11 +29,6 @@ def over_slabs(work: Callable[[int, int], None], slices: int, *, size: int = SLA
     if len(slabs) == 1:
         work(*slabs[0])
         return
-    with ThreadPoolExecutor(available_threads()) as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         for _ in pool.map(lambda slab: work(*slab), slabs):  # a failure in a thread comes out here
             pass
-
-
-def available_threads() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -19,7 +19,6 @@ because moving a picture commutes with whatever happens to each of its rays alon
 Guards refuse what would spoil a whole slice silently: one NaN, a wrong shape, an unknown rotation axis.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from npsi_twin.errors import IncompatibleError, ParameterError
 from npsi_twin.scan import ParallelBeam
+from npsi_twin.threads import available_cpus
 from npsi_twin.volumes import FloatArray
 
 
@@ -122,7 +122,7 @@ def accepted_geometry(where: str, beam: ParallelBeam, width: int) -> float:
 def accepted_threads(where: str, threads: int | None) -> int:
     """Return the number of threads asked for, or the number of cores this process may use."""
     if threads is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+        return available_cpus()
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ParameterError(f"{where}: got {threads!r} threads; at least 1 is needed. Leave it out to use every core.")
     return threads

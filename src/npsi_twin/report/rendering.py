@@ -23,6 +23,7 @@ as normals).
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -228,13 +229,38 @@ def render(bodies: Bodies, recipe: RenderingRecipe | None = None) -> Rendering:
     ((12, 12), 36, 0.3)
     """
     recipe = RenderingRecipe() if recipe is None else recipe
+    (seen,) = render_around(bodies, recipe, [recipe.azimuth_deg])
+    return seen
+
+
+def render_around(bodies: Bodies, recipe: RenderingRecipe, azimuths_deg: Sequence[float]) -> Iterator[Rendering]:
+    """Render bodies from several sides, smoothing them once.
+
+    Parameters
+    ----------
+    bodies, recipe
+        As for `render`.
+    azimuths_deg
+        Azimuths of the camera in place of the recipe's.
+
+    Yields
+    ------
+    Rendering
+        One for each azimuth, as `render` gives it.
+    """
+    volumes = _volumes(bodies, recipe.smoothing_nm / bodies.voxel_nm, with_haze=recipe.haze_per_um > 0)
+    for azimuth_deg in azimuths_deg:
+        yield _seen(bodies, volumes, recipe.model_copy(update={"azimuth_deg": float(azimuth_deg)}))
+
+
+def _seen(bodies: Bodies, volumes: Volumes, recipe: RenderingRecipe) -> Rendering:
+    """Cast the rays of one picture."""
     right, up, towards = _camera(recipe.azimuth_deg, recipe.elevation_deg)
     shape = np.array(bodies.silicon.shape)
     pixel = recipe.pixel_nm / bodies.voxel_nm
     # Half the extent of the voxels' block along both axes of the picture, in whole pixels.
     half = [math.ceil(float(np.abs(axis) @ shape) / 2 / pixel - 1e-9) for axis in (right, up)]
     columns, rows = (2 * h * recipe.samples_per_edge for h in half)
-    volumes = _volumes(bodies, recipe.smoothing_nm / bodies.voxel_nm, with_haze=recipe.haze_per_um > 0)
     lamp = _lamp(recipe)
     view = View(
         right, up, towards, pixel / recipe.samples_per_edge, _sky(), lamp,

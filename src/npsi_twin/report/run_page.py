@@ -5,6 +5,7 @@ Everything is read from the files of the run, so the page shows what is on disk,
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from npsi_twin.comparison.published import zhao2018
 from npsi_twin.errors import DataError
-from npsi_twin.execution import written_whole
+from npsi_twin.execution import Executor, Progress, in_order, silent, written_whole
 from npsi_twin.morphology.measure import Measurements
 from npsi_twin.reconstruction.rotation import AxisSearch, RotationAxis
 from npsi_twin.report.figures import (
@@ -96,6 +97,8 @@ def write_run_page(
     measured: Mapping[str, Measurements],
     comparison: Mapping[str, Any],
     state: Mapping[str, Any],
+    executor: Executor,
+    progress: Progress = silent,
 ) -> None:
     """Draw the figures of a whole run and write its page.
 
@@ -111,20 +114,20 @@ def write_run_page(
         What ``comparison.json`` holds.
     state
         What ``run.json`` holds: seed, versions, hashes, what each stage found.
+    executor, progress
+        Who draws the parts of the page, and whom to tell how many are drawn.
     """
-    scan_file = open_scan(folder / "scan.h5")
-    pixel_nm = scan_file.beam.pixel_nm
-    has_truth = (folder / "truth.h5").is_file()
-    slices, *section = _slice_pictures(folder, pixel_nm) if has_truth else [_rows_picture(folder, pixel_nm)]
-    around = turntable(folder, measured, voxel_nm=pixel_nm)
+    pristine = specification.ageing.condition == "pristine"
+    parts = partial(_part_of_page, folder, measured, pristine)
+    around, (viewer, *section), heights, scanned = in_order(executor, parts, _PARTS, stage="report", progress=progress)
     sections: list[Section] = [
-        slice_viewer(folder, name="attenuation_per_um", unit="1/um", voxel_nm=pixel_nm, still=slices),
-        *([around] if around is not None else []),
+        viewer,
+        *around,
         *comparison_tables(comparison),
         *budget_picture(folder, specification),
-        *_measurement_pictures(folder, measured, pixel_nm, pristine=specification.ageing.condition == "pristine"),
+        *heights,
         *section,
-        _scan_picture(folder, scan_file),
+        *scanned,
     ]
     with written_whole(folder / "report.html") as path:
         write_page(
@@ -134,6 +137,29 @@ def write_run_page(
             sections=sections,
             provenance=_provenance(specification, state),
         )
+
+
+#: What of a page is drawn by itself, the longest first.
+_PARTS = ("bodies", "slices", "heights", "scan")
+
+
+def _part_of_page(folder: Path, measured: Mapping[str, Measurements], pristine: bool, part: str) -> list[Section]:
+    """Draw one part of the page of a whole run."""
+    scan_file = open_scan(folder / "scan.h5")
+    pixel_nm = scan_file.beam.pixel_nm
+    match part:
+        case "bodies":
+            around = turntable(folder, measured, voxel_nm=pixel_nm)
+            return [] if around is None else [around]
+        case "slices":
+            has_truth = (folder / "truth.h5").is_file()
+            still, *section = _slice_pictures(folder, pixel_nm) if has_truth else [_rows_picture(folder, pixel_nm)]
+            viewer = slice_viewer(folder, name="attenuation_per_um", unit="1/um", voxel_nm=pixel_nm, still=still)
+            return [viewer, *section]
+        case "heights":
+            return [*_measurement_pictures(folder, measured, pixel_nm, pristine=pristine)]
+        case _:
+            return [_scan_picture(folder, scan_file)]
 
 
 def budget_picture(folder: Path, specification: Specification) -> list[Picture]:

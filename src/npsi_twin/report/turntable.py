@@ -19,7 +19,7 @@ from PIL import Image
 from npsi_twin.errors import DataError
 from npsi_twin.morphology.measure import Measurements
 from npsi_twin.report.page import Turntable
-from npsi_twin.report.rendering import Bodies, RenderingRecipe, render
+from npsi_twin.report.rendering import Bodies, RenderingRecipe, render_around
 from npsi_twin.report.sheet import painted
 from npsi_twin.report.slice_viewer import Thinned, smallest_factor
 from npsi_twin.volumes import Phase
@@ -111,7 +111,7 @@ def _turned(seen: Bodies) -> NDArray[np.float64]:
         smoothing_nm=max(60.0, 0.8 * seen.voxel_nm),
         sky_reach_nm=_SKY_REACH_NM,
     )
-    pictures = [painted(render(seen, recipe.model_copy(update={"azimuth_deg": float(a)}))) for a in _angles()]
+    pictures = [painted(picture) for picture in render_around(seen, recipe, _angles())]
     rows, columns = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
     sheets = np.zeros((len(pictures), rows, columns, 4))
     for sheet, picture in zip(sheets, pictures, strict=True):
