@@ -37,13 +37,13 @@ def scans(study, quick):
     """Yield every scan: state, specimen, dose and the specification; doses of one specimen follow one another."""
     design, seeds = study["design"], Seeds(study["design"]["root_seed"])
     base = study["base"] | (SMALL if quick else {})
-    states = design["states"][:1] if quick else design["states"]
+    states, large = (design["states"][:1] if quick else design["states"]), study["state"]
     for specimen in range(1 if quick else design["specimens"]):
         for state in states:
             ageing = {"condition": state, "hypothesis": design["hypothesis"], "end_state": design["end_state"]}
             seed = int(seeds.stream(f"specimen {state}", specimen).integers(1 << 32))
             for dose, electrons in study["dose"].items():
-                values = base | {"ageing": ageing, "microscope.detector.flat_electrons": electrons}
+                values = base | large.get(state, {}) | {"ageing": ageing, "microscope.detector.flat_electrons": electrons}
                 specification = with_values(Specification(), values).model_copy(update={"seed": seed})
                 yield state, specimen, dose, specification
 
@@ -167,7 +167,7 @@ def parts_of(result, rows, study):
     return {
         "answer": [answer(result, study)],
         "best": table(("metric", *(f"{dose} dose" for dose in study["dose"])), best),
-        "states": [*_by_state(rows, study), "", f"Left out: {', '.join(study['design']['left_out'])}."],
+        "states": _by_state(rows, study),
         "errors": errors,
         "refused": refused or ["None."],
     }
