@@ -28,7 +28,7 @@ from npsi_twin.execution import (
     write_text_whole,
 )
 from npsi_twin.execution.shards import Slab
-from npsi_twin.plan import check_resources, plan_object_scan
+from npsi_twin.plan import check_resources, plan_object_scan, slabs_within
 from npsi_twin.projectors.choice import available_projector
 from npsi_twin.provenance import finish, input_facts, remember
 from npsi_twin.seeds import Seeds
@@ -89,6 +89,7 @@ def scan_object(
     seed: int = 42,
     scan_format: stages.ScanFormat = "dataexchange",
     execution: ExecutionRecipe | None = None,
+    max_memory: str | None = None,
     workers: int = 1,
     threads: int | None = None,
     scheduler: str | None = None,
@@ -115,6 +116,8 @@ def scan_object(
         Layout of the scan file.
     execution
         Height of a slab, and who projects; the default when None.
+    max_memory
+        Memory that decides the height of slabs, such as ``"8GiB"``; see `npsi_twin.plan.within_memory`.
     workers, threads, scheduler, overwrite, break_lock, progress
         As for `npsi_twin.twin.run_twin`.
 
@@ -137,7 +140,9 @@ def scan_object(
     OutOfRangeWarning
         Where its voxels are coarser than the detector's pixels, or some of it is left out.
     """
-    execution = execution or ExecutionRecipe()
+    execution = slabs_within(
+        execution or ExecutionRecipe(), max_memory, partial(plan_object_scan, microscope, workers=workers)
+    )
     found = open_object(path, microscope.energy_kev, dataset=dataset, voxel_nm=voxel_nm, unit=unit, compounds=compounds)
     check_resources(plan_object_scan(microscope, execution, workers=workers), folder)
     available_projector(execution.projector)

@@ -8,7 +8,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -363,19 +363,46 @@ def within_memory(specification: Specification, most: str | None, *, workers: in
     >>> within_memory(demo, "8GiB") == demo
     True
     """
+
+    def costs(execution: ExecutionRecipe) -> Costs:
+        return plan_twin(specification.model_copy(update={"execution": execution}), workers=workers)
+
+    execution = slabs_within(specification.execution, most, costs)
+    return specification.model_copy(update={"execution": execution})
+
+
+def slabs_within(
+    execution: ExecutionRecipe, most: str | None, costs: Callable[[ExecutionRecipe], Costs]
+) -> ExecutionRecipe:
+    """Return the recipe with slabs as high as some memory allows, and no higher than it asks for.
+
+    Parameters
+    ----------
+    execution
+        What is asked for.
+    most
+        Memory of all workers together, as for `within_memory`; None changes nothing.
+    costs
+        What would be spent by a recipe.
+
+    Raises
+    ------
+    ParameterError, ResourceError
+        As `within_memory`.
+    """
     if most is None:
-        return specification
+        return execution
     allowed = _bytes(most)
-    for height in range(specification.execution.slab_rows, 0, -1):
-        execution = specification.execution.model_copy(update={"slab_rows": height})
-        lower = specification.model_copy(update={"execution": execution})
-        costs = plan_twin(lower, workers=workers)
-        if costs.memory_bytes <= allowed:
+    for height in range(execution.slab_rows, 0, -1):
+        lower = execution.model_copy(update={"slab_rows": height})
+        planned = costs(lower)
+        if planned.memory_bytes <= allowed:
             return lower
-    worst = max(costs.stages, key=lambda stage: stage.memory_bytes)
+    worst = max(planned.stages, key=lambda stage: stage.memory_bytes)
     raise ResourceError(
-        f"--max-memory: got {most}; {worst.stage} needs about {worst.memory_bytes / 2**30:.2f} GiB with {workers} "
-        "worker(s), and slabs of one row. Give more, fewer --workers, or fewer microscope.detector.rows or columns."
+        f"--max-memory: got {most}; {worst.stage} needs about {worst.memory_bytes / 2**30:.2f} GiB with "
+        f"{planned.workers} worker(s), and slabs of one row. Give more, fewer --workers, or fewer detector rows or "
+        "columns."
     )
 
 

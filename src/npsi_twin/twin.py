@@ -14,6 +14,7 @@ from npsi_twin import stages
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.errors import DataError, ParameterError
 from npsi_twin.execution import (
+    ExecutionRecipe,
     Executor,
     Progress,
     RunFolder,
@@ -28,7 +29,7 @@ from npsi_twin.execution import (
 from npsi_twin.morphology.forest import load_forest
 from npsi_twin.morphology.measure import MeasurementRecipe, measure, relabel
 from npsi_twin.morphology.segmentation import SegmentationRecipe, chosen_method, segment
-from npsi_twin.plan import check_resources, plan_reconstruction, plan_twin
+from npsi_twin.plan import Costs, check_resources, plan_reconstruction, plan_twin, slabs_within
 from npsi_twin.projectors.choice import available_projector
 from npsi_twin.provenance import finish, input_facts, remember
 from npsi_twin.report.run_page import write_reconstruction_page, write_run_page
@@ -300,6 +301,7 @@ def reconstruct_file(
     theta_unit: ThetaUnit | None = None,
     assume_normalised: bool = False,
     reading: Reading | None = None,
+    max_memory: str | None = None,
     workers: int = 1,
     threads: int | None = None,
     scheduler: str | None = None,
@@ -326,6 +328,8 @@ def reconstruct_file(
         Fields of its alignment recipe to change.
     pixel_nm, theta_unit, assume_normalised, reading
         What the file does not state; see `open_scan`.
+    max_memory
+        Memory that decides the height of slabs, such as ``"8GiB"``; see `npsi_twin.plan.within_memory`.
     workers, threads, scheduler, resume, overwrite, break_lock, progress
         As for `run_twin`.
 
@@ -353,7 +357,12 @@ def reconstruct_file(
     if alignment:
         aligned = parse_values(recipe.alignment, alignment, "reconstruction.alignment")
         recipe = recipe.model_copy(update={"alignment": aligned})
-    check_resources(plan_reconstruction(scan_file, specification.execution, recipe, workers=workers), folder)
+
+    def costs(execution: ExecutionRecipe) -> Costs:
+        return plan_reconstruction(scan_file, execution, recipe, workers=workers)
+
+    execution = slabs_within(specification.execution, max_memory, costs)
+    check_resources(costs(execution), folder)
     # What may fail for the data's sake fails here, before anything is written.
     plan = stages.plan_reconstruction_of(scan_file, recipe, progress)
     reading = reading or Reading()
@@ -365,7 +374,7 @@ def reconstruct_file(
         "reading": reading.as_request(),
         "recipe": recipe.digest(),
         "pixel_nm": scan_file.beam.pixel_nm if scan_file.pixel_known else None,
-        "execution": specification.execution.digest(),
+        "execution": execution.digest(),
         "version": version("npsi-twin"),
         "code": code_sha256(),
     }
@@ -376,7 +385,7 @@ def reconstruct_file(
         write_text_whole(run.path / SPECIFICATION, to_toml(recipe, ("reconstruction",)))
         stated = {
             "pixel_nm": pixel_nm,
-            "slab_rows": specification.execution.slab_rows,
+            "slab_rows": execution.slab_rows,
             "allowed_roots": [str(root.resolve()) for root in reading.allow_roots],
         }
         scanned = input_facts(path, str(request["scan_sha256"]))
@@ -387,7 +396,7 @@ def reconstruct_file(
                 scan_file,
                 recipe,
                 plan,
-                execution=specification.execution,
+                execution=execution,
                 executor=executor,
                 progress=progress,
             )

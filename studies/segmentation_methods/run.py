@@ -43,7 +43,9 @@ def scans(study, quick):
             ageing = {"condition": state, "hypothesis": design["hypothesis"], "end_state": design["end_state"]}
             seed = int(seeds.stream(f"specimen {state}", specimen).integers(1 << 32))
             for dose, electrons in study["dose"].items():
-                values = base | large.get(state, {}) | {"ageing": ageing, "microscope.detector.flat_electrons": electrons}
+                values = (
+                    base | large.get(state, {}) | {"ageing": ageing, "microscope.detector.flat_electrons": electrons}
+                )
                 specification = with_values(Specification(), values).model_copy(update={"seed": seed})
                 yield state, specimen, dose, specification
 

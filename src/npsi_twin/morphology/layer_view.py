@@ -5,7 +5,7 @@ Takes -> gives: attenuation, smoothed attenuation and the foil that was found ->
 
 The model. The height of a voxel's centre is counted from the foil's local surface. The mean attenuation at a height is
 lowest in air; the layer ends where it has fallen, seen from its peak outwards, to `SIGNAL_ENDS_AT` of the way from air
-to peak.
+to peak, and air begins where it cannot be told from its lowest any more: two standard errors of their difference.
 
 Holds for a layer on a foil at the bottom of the slices, with air in view above it.
 """
@@ -56,7 +56,7 @@ class LayerView:
 
     @cached_property
     def reach(self) -> tuple[float, float]:
-        """How far above the foil the layer's signal reaches, and where air is surest, voxels; see `layer_reach`."""
+        """How far above the foil the layer's signal reaches, and where air begins, voxels; see `layer_reach`."""
         return layer_reach(self.smooth, self.collector, self.guard_voxels, self.surface_row)
 
     @property
@@ -88,7 +88,7 @@ class LayerView:
 def layer_reach(
     smooth: NDArray[Any], collector: Collector, guard_voxels: float, surface_row: HeightMap
 ) -> tuple[float, float]:
-    """Return how far above the foil the layer's signal reaches, and where air is surest, in voxels.
+    """Return how far above the foil the layer's signal reaches, and where air begins, in voxels.
 
     Parameters
     ----------
@@ -126,7 +126,9 @@ def layer_reach(
             "set a threshold. "
             "Check the volume, or give a fixed threshold_per_um."
         )
-    outwards = profile[peak:]
-    end = outwards.min() + SIGNAL_ENDS_AT * (profile[peak] - outwards.min())
+    outwards, error = profile[peak:], np.array(errors[peak:])
+    lowest = int(np.argmin(outwards))
+    end = outwards[lowest] + SIGNAL_ENDS_AT * (outwards[0] - outwards[lowest])
+    air = outwards - outwards[lowest] <= 2 * np.hypot(error, error[lowest])
     below = int(np.flatnonzero(outwards <= end)[0])
-    return float(first + peak + below), float(first + peak + int(np.argmin(outwards)))
+    return float(first + peak + below), float(first + peak + max(below, int(np.flatnonzero(air)[0])))

@@ -14,8 +14,8 @@ all, so that methods differ in what they call bright and in nothing else:
    air, which fills most of a slice, would drown it.
 4. The method says what is bright (`layer_methods`, `forest`).
 5. Bright voxels on the layer's side are silicon; small isolated bodies are dropped, and so is what lies beyond the
-   height at which the mean attenuation is lowest: there is air, and what is brighter again further out is an artefact
-   of the reconstruction.
+   height at which air begins, where the mean attenuation cannot be told from its lowest: what is brighter again further
+   out is noise, or an artefact of the reconstruction.
 6. Blur turns the foil's edge into every grey between copper and void, hence into a rim of false silicon one to two
    voxels thick. Inside a guard band at the foil the grey is therefore not trusted: each voxel takes the label of the
    first trusted voxel straight above it.
