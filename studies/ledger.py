@@ -153,7 +153,9 @@ def _plain(tree):
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
 
 
-def say_size(quick, what):
-    """Return the sentence that tells a trial from an answer."""
-    trial = "**This is the `--quick` trial, which shows how the study goes and decides nothing.** " if quick else ""
-    return f"{trial}{what}"
+def points(quick, sentences):
+    """Return the lines of an answer, a point for each of its sentences, and whether it is a trial's."""
+    trial = (
+        ["**This is the `--quick` trial, which shows how the study goes and decides nothing.**", ""] if quick else []
+    )
+    return trial + [f"- {sentence}" for sentence in sentences]

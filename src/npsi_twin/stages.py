@@ -1,8 +1,8 @@
-"""The stages of the road on files: each reads what the one before it wrote, so that any of them can be replaced.
+"""The stages of the road that work slab by slab, on files: each reads what the one before it wrote.
 
-Truth side: `build` (truth.h5) and `scan` (scan.h5). Measurement side: `reconstruct` (reconstruction.h5) and `segment`
-(segmentation.h5), which see nothing of the truth. `measure` asks the same of both (measurements.csv, measurements.h5).
-Heavy stages map a pure function of a slab of detector rows over an executor; every file is built whole and renamed.
+Truth side: `build` (truth.h5) and `scan` (scan.h5). Measurement side: `reconstruct_scan` (reconstruction.h5), which
+sees nothing of the truth. Each maps a pure function of a slab of detector rows over an executor; every file is built
+whole and renamed. What follows takes whole volumes: `npsi_twin.analysis`.
 """
 
 import warnings
@@ -18,8 +18,6 @@ import numpy as np
 from h5py import File
 from numpy.typing import DTypeLike, NDArray
 
-from npsi_twin.comparison.agreement import compare
-from npsi_twin.comparison.segmentation_accuracy import score
 from npsi_twin.cycling.ageing import age
 from npsi_twin.electrode.build import build_electrode
 from npsi_twin.electrode.scene import Electrode
@@ -28,19 +26,13 @@ from npsi_twin.errors import OutOfRangeWarning
 from npsi_twin.execution import (
     ExecutionRecipe,
     Executor,
-    InProcess,
     Progress,
     RunFolder,
-    in_order,
     slabs,
     threads,
-    write_text_whole,
     written_whole,
 )
 from npsi_twin.execution.shards import Slab, SlabArray, array_bytes, assemble, discard, make_shards
-from npsi_twin.morphology.measure import MeasurementRecipe, Measurements, measure
-from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
-from npsi_twin.morphology.segmentation_recipe import BUILT_IN
 from npsi_twin.projectors.choice import ProjectorName, available_projector
 from npsi_twin.reconstruction.reprojection import AlignmentRecipe
 from npsi_twin.reconstruction.route import Plan, ReconstructionRecipe, prepare, reconstruct
@@ -48,12 +40,11 @@ from npsi_twin.scan import Scan
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import Specification
 from npsi_twin.storage.dataexchange import create_scan, placed_rows
-from npsi_twin.storage.measurements import comparison_json, measurements_csv, read_measurements, write_measurements
 from npsi_twin.storage.nexus import create_nxtomo, placed_nxtomo_rows
 from npsi_twin.storage.scan_truth import RowArray, create_scan_truth
 from npsi_twin.storage.scanfile import ScanFile, middle_rows, spread_rows
-from npsi_twin.storage.stage_motion import compare_motion, write_found
-from npsi_twin.storage.volumes import create_volumes, read_volume, write_volume
+from npsi_twin.storage.stage_motion import write_found
+from npsi_twin.storage.volumes import create_volumes
 from npsi_twin.txm.contrast import contrast
 from npsi_twin.txm.microscope import (
     Exposure,
@@ -69,9 +60,7 @@ from npsi_twin.txm.stage import StageTruth
 from npsi_twin.txm.truth import scan_truth
 from npsi_twin.volumes import FloatArray, VoxelGrid
 
-TRUTH, SCAN, RECONSTRUCTION, SEGMENTATION = "truth.h5", "scan.h5", "reconstruction.h5", "segmentation.h5"
-SCAN_TRUTH = "scan_truth.h5"
-MEASUREMENTS, MEASURED_MAPS, COMPARISON = "measurements.csv", "measurements.h5", "comparison.json"
+TRUTH, SCAN, SCAN_TRUTH, RECONSTRUCTION = "truth.h5", "scan.h5", "scan_truth.h5", "reconstruction.h5"
 
 #: Attenuation in 1/um of some rows of a grid, (row, y, x): what stands in the beam.
 Attenuation = Callable[[VoxelGrid, range], FloatArray]
@@ -462,65 +451,3 @@ def _motion_facts(plan: Plan) -> dict[str, float]:
         facts["axis_tilt_deg"] = float(np.degrees(plan.tilt.angle_rad))
         facts["axis_tilt_uncertainty_deg"] = float(np.degrees(plan.tilt.uncertainty))
     return facts
-
-
-def _segmented(recipe: SegmentationRecipe, folder: Path) -> dict[str, float]:
-    """Segment the reconstruction in a run's folder; return what is told of it."""
-    segmentation = segment(read_volume(folder / RECONSTRUCTION), recipe)
-    threshold = float(np.mean(segmentation.threshold_per_um))
-    told = {"threshold_per_um": threshold} if np.isfinite(threshold) else {}  # some methods have none
-    with written_whole(folder / SEGMENTATION) as path:
-        write_volume(path, "phase", segmentation.labels, **told)
-    return told
-
-
-def segment_reconstruction(
-    run: RunFolder, specification: Specification, *, executor: Executor, progress: Progress
-) -> None:
-    """Segment the reconstruction of a run, whole: its foil and its histogram are those of all slices."""
-    with run.stage("segment", SEGMENTATION, inputs=(RECONSTRUCTION,)) as facts:
-        work = partial(_segmented, specification.segmentation)
-        # A method of one's own was registered in this process, and no other knows it.
-        known = executor if specification.segmentation.method in BUILT_IN else InProcess()
-        for told in in_order(known, work, [run.path], stage="segment", progress=progress):
-            facts |= told
-
-
-def _measured(folder: Path, recipe: MeasurementRecipe, which: str) -> Measurements:
-    """Measure the truth or what was recovered."""
-    labels, attenuation = (TRUTH, TRUTH) if which == "truth" else (SEGMENTATION, RECONSTRUCTION)
-    volumes = read_volume(folder / labels, "phase"), read_volume(folder / attenuation, "attenuation_per_um")
-    return measure(*volumes, recipe)
-
-
-def measure_run(run: RunFolder, specification: Specification, *, executor: Executor, progress: Progress) -> None:
-    """Measure truth and recovered volume with the same call and write both."""
-    truth_file = (TRUTH,) if (run.path / TRUTH).is_file() else ()
-    inputs = (RECONSTRUCTION, SEGMENTATION, *truth_file)
-    with run.stage("measure", MEASUREMENTS, MEASURED_MAPS, inputs=inputs):
-        specimens = ("truth", "recovered") if truth_file else ("recovered",)
-        work = partial(_measured, run.path, specification.measurement)
-        found = in_order(executor, work, specimens, stage="measure", progress=progress)
-        measured = dict(zip(specimens, found, strict=True))
-        with written_whole(run.path / MEASURED_MAPS) as path:
-            write_measurements(path, measured)
-        write_text_whole(
-            run.path / MEASUREMENTS, measurements_csv(compare(measured.get("truth"), measured["recovered"]))
-        )
-
-
-def compare_run(run: RunFolder, specification: Specification) -> None:
-    """Hold the recovered numbers against the truth and the published ones of that state; write what came out."""
-    motion = (RECONSTRUCTION, SCAN_TRUTH) if (run.path / SCAN_TRUTH).is_file() else ()
-    with run.stage("compare", COMPARISON, inputs=(MEASURED_MAPS, SEGMENTATION, *motion)):
-        measured = read_measurements(run.path / MEASURED_MAPS)
-        accuracy = None
-        if (run.path / TRUTH).is_file():
-            accuracy = score(read_volume(run.path / TRUTH, "phase"), read_volume(run.path / SEGMENTATION))
-        ageing = specification.ageing
-        # A cycled cell opened without its lithium is none that the paper speaks of.
-        published = ageing.condition == "pristine" or ageing.end_state == "lithiated"
-        state = ageing.condition if published else None
-        comparison = compare(measured.get("truth"), measured["recovered"], accuracy=accuracy, state=state)
-        stage = compare_motion(run.path / RECONSTRUCTION, run.path / SCAN_TRUTH) if motion else None
-        write_text_whole(run.path / COMPARISON, comparison_json(comparison, stage))

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from npsi_twin import stages
+from npsi_twin import analysis, stages
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.errors import DataError, ParameterError
 from npsi_twin.execution import (
@@ -134,7 +134,7 @@ def run_twin(
         if asked == STAGES:
             finish(run)
         compared = "compare" in asked
-        return _summary(run) | ({"comparison": read_comparison(folder / stages.COMPARISON)} if compared else {})
+        return _summary(run) | ({"comparison": read_comparison(folder / analysis.COMPARISON)} if compared else {})
 
 
 def build_run(
@@ -257,12 +257,12 @@ def _do(
         case "reconstruct":
             reconstruct()
         case "segment":
-            stages.segment_reconstruction(run, specification, executor=executor, progress=progress)
+            analysis.segment_reconstruction(run, specification, executor=executor, progress=progress)
         case "measure":
-            stages.measure_run(run, specification, executor=executor, progress=progress)
+            analysis.measure_run(run, specification, executor=executor, progress=progress)
         case "compare":
             progress(name, 0, 1)
-            stages.compare_run(run, specification)
+            analysis.compare_run(run, specification)
             progress(name, 1, 1)
         case _:
             _report(run, specification, executor, progress)
@@ -271,13 +271,13 @@ def _do(
 def _report(run: RunFolder, specification: Specification, executor: Executor, progress: Progress) -> None:
     folder = run.path
     truth = (stages.TRUTH,) if (folder / stages.TRUTH).is_file() else ()
-    inputs = (*truth, stages.SCAN, stages.RECONSTRUCTION, stages.SEGMENTATION)
-    with run.stage("report", "report.html", inputs=(*inputs, stages.MEASURED_MAPS, stages.COMPARISON)):
+    inputs = (*truth, stages.SCAN, stages.RECONSTRUCTION, analysis.SEGMENTATION)
+    with run.stage("report", "report.html", inputs=(*inputs, analysis.MEASURED_MAPS, analysis.COMPARISON)):
         write_run_page(
             folder,
             specification=specification,
-            measured=read_measurements(folder / stages.MEASURED_MAPS),
-            comparison=read_comparison(folder / stages.COMPARISON),
+            measured=read_measurements(folder / analysis.MEASURED_MAPS),
+            comparison=read_comparison(folder / analysis.COMPARISON),
             state=run.state,
             executor=executor,
             progress=progress,

@@ -15,7 +15,7 @@ import matplotlib as mpl
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from ledger import arguments, key_of, mean_and_sd, play_rows, render, say_size, table
+from ledger import arguments, key_of, mean_and_sd, play_rows, points, render, table
 from walk import recovered_of, truth_of
 
 from npsi_twin.materials.compounds import MATERIALS
@@ -202,7 +202,7 @@ def _best_between(one, other, spread):
 
 
 def answer(result, study):
-    """Write the answer in one paragraph."""
+    """Return the answer, point by point."""
     causes, readings = result["causes"], study["reading"]
     plain = causes["bismuth"]
     text = []
@@ -225,7 +225,7 @@ def answer(result, study):
         text.append(
             "The signature that each cause moves most, in spreads between specimens: " + "; ".join(clearest) + "."
         )
-    return say_size(study["quick"], " ".join(text))
+    return points(study["quick"], text)
 
 
 def mean_and_sd_of(of, reading, level):
@@ -256,7 +256,7 @@ def parts_of(result, study):
         for name, says in study["signature"].items()
     ]
     return {
-        "answer": [answer(result, study)],
+        "answer": answer(result, study),
         "causes": table(("cause", "what is varied", "admissible because"), _causes(study)),
         "readings": table(("cause", "level", "truth, local", *ways), rows),
         "signatures": table(("signature", *causes), moved),

@@ -13,7 +13,7 @@ import matplotlib as mpl
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from ledger import REFUSALS, arguments, key_of, mean_and_sd, play_rows, render, say_size, table, told
+from ledger import REFUSALS, arguments, key_of, mean_and_sd, play_rows, points, render, table, told
 from walk import recovered_of, truth_of
 
 from npsi_twin.comparison.segmentation_accuracy import score
@@ -114,7 +114,7 @@ def _best(by_method):
 
 
 def answer(result, study):
-    """Write the answer in one paragraph."""
+    """Return the answer, point by point."""
     text = []
     for dose in study["dose"]:
         won = {}
@@ -138,7 +138,7 @@ def answer(result, study):
         f"What the method cannot mend is largest for {study['metric'][worst[0]]['says']} at {worst[1]} dose: "
         f"{100 * left['size']:.0f} % at best."
     )
-    return say_size(study["quick"], " ".join(text))
+    return points(study["quick"], text)
 
 
 def _relative(size, of):
@@ -167,7 +167,7 @@ def parts_of(result, rows, study):
         {f"- {r['state']}, {r['dose']} dose, {r.get('method', '')}: {r['failure']}" for r in rows if r["failure"]}
     )
     return {
-        "answer": [answer(result, study)],
+        "answer": answer(result, study),
         "best": table(("metric", *(f"{dose} dose" for dose in study["dose"])), best),
         "states": _by_state(rows, study),
         "errors": errors,

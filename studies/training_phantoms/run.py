@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from ledger import REFUSALS, arguments, key_of, mean_and_sd, play_rows, render, say_size, table, told
+from ledger import REFUSALS, arguments, key_of, mean_and_sd, play_rows, points, render, table, told
 
 from npsi_twin.comparison.segmentation_accuracy import score
 from npsi_twin.execution import file_sha256
@@ -179,7 +179,7 @@ def _interval(gains, confidence):
 
 
 def answer(result, study):
-    """Write the answer in one paragraph."""
+    """Return the answer, point by point."""
     text = []
     for name, of in result["gains"].items():
         parts = [_verdict(study["metric"][metric], by_rival["paper"]) for metric, by_rival in of.items()]
@@ -194,7 +194,7 @@ def answer(result, study):
         f"{result['drowned']} of {result['phantoms']} phantoms made for training were left out, because their layer "
         "does not stand out of the noise without smoothing."
     )
-    return say_size(study["quick"], " ".join(text))
+    return points(study["quick"], text)
 
 
 def _verdict(says, gain):
@@ -239,7 +239,7 @@ def _why(rows, largest):
 
 def parts_of(result, study):
     """Return the README's tables."""
-    lines = {"answer": [answer(result, study)], "scores": [], "gains": [], "scans": []}
+    lines = {"answer": answer(result, study), "scores": [], "gains": [], "scans": []}
     for name, rows in result["rows"].items():
         says = study["set"][name]["says"]
         columns = {metric: f"{said}, error" if metric != "dice" else said for metric, said in study["metric"].items()}

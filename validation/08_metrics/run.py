@@ -21,6 +21,7 @@ from npsi_twin.morphology.correlation import two_point_correlation
 from npsi_twin.morphology.local_thickness import local_thickness_nm
 from npsi_twin.morphology.measure import MeasurementRecipe, measure, relabel
 from npsi_twin.morphology.pore_space import count_crossings, specific_surface_per_um
+from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.morphology.topology import count_euler
 from npsi_twin.morphology.transport import tortuosity_factor
 from npsi_twin.seeds import Seeds
@@ -29,6 +30,14 @@ from npsi_twin.volumes import Phase, Volume
 VOXEL_NM = 50.8
 SEEDS = Seeds(2018)
 WHOLE = int(os.environ.get("NPSI_TWIN_VALIDATION_ROUNDS", "1")) > 0
+#: What depends only on which voxels are silicon.
+SILICON_OR_NOT = (
+    "thickness_silicon_um", "silicon_coverage", "silicon_volume_fraction", "porosity_layer", "porosity_particles",
+    "specific_surface_per_um", "specific_surface_particles_per_um", "pore_size_nm", "ligament_size_nm",
+    "pore_chord_along_nm", "ligament_chord_upwards_nm", "local_thickness_pore_nm", "local_thickness_ligament_nm",
+    "silicon_largest_body_share", "pore_largest_body_share", "silicon_on_foil_share",
+    "pores_on_foil_share", "pores_open_share", "correlation_length_nm", "tortuosity_pores", "foil_contact_share",
+)  # fmt: skip
 
 
 def row(requirement, value, truth, tolerance, unit=""):
@@ -203,6 +212,42 @@ def real_volumes():
             yield {"requirement": path.name, "required": "the file", "measured": "not there", "passed": None}
 
 
+def perfect_pairs(number, recipe):
+    """Yield measurements of fields and of their segmentations: exact partial volumes, cut at half of silicon's grey."""
+    fine, n, silicon, copper = 3, 80, 0.0151, 0.0471
+    height = (np.arange(n * fine) + 0.5) / fine
+    segmentation = SegmentationRecipe(
+        threshold_per_um=silicon / 2, smoothing_sigma_voxels=0.0, foil_guard_nm=0.0, minimum_component_voxels=1
+    )
+    for which in range(number):
+        field, _ = gaussian_field(n * fine, 20.0 * fine, f"perfect {which}")
+        solid = (field > np.quantile(field[::4], 0.6)) & ((height > 20.2) & (height < 60.0))[None, :, None]
+        foil = np.broadcast_to((height >= 60.0)[None, :, None], solid.shape)
+        grey = (silicon * solid + copper * foil).reshape(n, fine, n, fine, n, fine).mean(axis=(1, 3, 5))
+        image, middle = Volume(grey.astype(np.float32), VOXEL_NM), (slice(1, None, fine),) * 3
+        phase = np.where(foil[middle], Phase.CURRENT_COLLECTOR, np.where(solid[middle], Phase.SILICON, Phase.VOID))
+        labels = segment(image, segmentation).labels
+        yield measure(Volume(phase.astype(np.uint8), VOXEL_NM), image, recipe), measure(labels, image, recipe)
+
+
+def perfect_imaging():
+    """Measure where nothing is blurred, noisy or coarse: what is left is the measurement's own bias."""
+    recipe = MeasurementRecipe(edge_margin_nm=0.0, closing_radius_nm=250.0, tortuosity=True)
+    lean = recipe.model_copy(
+        update={"tortuosity": False, "bodies": False, "correlation_lag_nm": 0.0, "local_thickness_crop_nm": 0.0}
+    )
+    pairs = list(perfect_pairs(6 if WHOLE else 1, recipe))
+    many = list(perfect_pairs(80 if WHOLE else 2, lean))
+    for name, of in (*((name, pairs) for name in SILICON_OR_NOT), ("euler_density_per_um3", many)):
+        true, seen = (sum(pair[side][name].value for pair in of) for side in (0, 1))
+        yield {
+            "requirement": f"perfect imaging, {len(of)} fields of 20 voxels a wavelength: bias of {name}",
+            "required": "at most 1 %",
+            "measured": f"{100 * (seen / true - 1):+.2f} %",
+            "passed": bool(abs(seen / true - 1) <= 0.01),
+        }
+
+
 def timings():
     n = 512 if WHOLE else 128
     field, _ = gaussian_field(n, 7.264, "speed")
@@ -223,7 +268,7 @@ def timings():
 
 
 def main():
-    parts = (shapes, thickness, level_cut, transport, particles, real_volumes, timings)
+    parts = (shapes, thickness, level_cut, transport, particles, perfect_imaging, real_volumes, timings)
     rows = [entry for part in parts for entry in part()]
     render(Path(__file__).parent, rows, machine="2 cores")
     for entry in rows:

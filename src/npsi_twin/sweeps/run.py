@@ -24,6 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from npsi_twin.analysis import COMPARISON, MEASURED_MAPS
 from npsi_twin.comparison.agreement import compare
 from npsi_twin.errors import (
     DataError,
@@ -48,7 +49,7 @@ from npsi_twin.morphology.measure import measure
 from npsi_twin.plan import Costs, StageCost, check_resources, plan_twin
 from npsi_twin.provenance import finish, remember
 from npsi_twin.specification import Specification, to_toml
-from npsi_twin.stages import COMPARISON, MEASURED_MAPS, TRUTH
+from npsi_twin.stages import TRUTH
 from npsi_twin.storage.measurements import read_comparison, read_measurements, without_nan
 from npsi_twin.storage.volumes import read_volume
 from npsi_twin.sweeps.designs import Twin, draw_twins, salib_problem

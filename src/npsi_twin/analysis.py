@@ -1,0 +1,90 @@
+"""The stages of the road that take whole volumes, on files: each reads what the one before it wrote.
+
+`segment_reconstruction` (segmentation.h5) sees nothing of the truth, `measure_run` (measurements.csv, measurements.h5)
+asks the same of both, and `compare_run` (comparison.json) holds them against each other and the published numbers. A
+volume is the task of an executor: a foil, a histogram or a connected body does not end where a slab does.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from npsi_twin.comparison.agreement import compare
+from npsi_twin.comparison.segmentation_accuracy import score
+from npsi_twin.execution import Executor, InProcess, Progress, RunFolder, in_order, write_text_whole, written_whole
+from npsi_twin.morphology.measure import MeasurementRecipe, Measurements, measure
+from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
+from npsi_twin.morphology.segmentation_recipe import BUILT_IN
+from npsi_twin.specification import Specification
+from npsi_twin.stages import RECONSTRUCTION, SCAN_TRUTH, TRUTH
+from npsi_twin.storage.measurements import comparison_json, measurements_csv, read_measurements, write_measurements
+from npsi_twin.storage.stage_motion import compare_motion
+from npsi_twin.storage.volumes import read_volume, write_volume
+
+SEGMENTATION = "segmentation.h5"
+MEASUREMENTS, MEASURED_MAPS, COMPARISON = "measurements.csv", "measurements.h5", "comparison.json"
+
+
+def _segmented(recipe: SegmentationRecipe, folder: Path) -> dict[str, float]:
+    """Segment the reconstruction in a run's folder; return what is told of it."""
+    segmentation = segment(read_volume(folder / RECONSTRUCTION), recipe)
+    threshold = float(np.mean(segmentation.threshold_per_um))
+    told = {"threshold_per_um": threshold} if np.isfinite(threshold) else {}  # some methods have none
+    with written_whole(folder / SEGMENTATION) as path:
+        write_volume(path, "phase", segmentation.labels, **told)
+    return told
+
+
+def segment_reconstruction(
+    run: RunFolder, specification: Specification, *, executor: Executor, progress: Progress
+) -> None:
+    """Segment the reconstruction of a run, whole: its foil and its histogram are those of all slices."""
+    with run.stage("segment", SEGMENTATION, inputs=(RECONSTRUCTION,)) as facts:
+        work = partial(_segmented, specification.segmentation)
+        # A method of one's own was registered in this process, and no other knows it.
+        known = executor if specification.segmentation.method in BUILT_IN else InProcess()
+        for told in in_order(known, work, [run.path], stage="segment", progress=progress):
+            facts |= told
+
+
+def _measured(folder: Path, recipe: MeasurementRecipe, which: str) -> Measurements:
+    """Measure the truth or what was recovered."""
+    if which == "truth":
+        truth = folder / TRUTH
+        return measure(read_volume(truth, "phase"), read_volume(truth, "attenuation_per_um"), recipe)
+    # Somebody else's program may have written these, under other names.
+    return measure(read_volume(folder / SEGMENTATION), read_volume(folder / RECONSTRUCTION), recipe)
+
+
+def measure_run(run: RunFolder, specification: Specification, *, executor: Executor, progress: Progress) -> None:
+    """Measure truth and recovered volume with the same call and write both."""
+    truth_file = (TRUTH,) if (run.path / TRUTH).is_file() else ()
+    inputs = (RECONSTRUCTION, SEGMENTATION, *truth_file)
+    with run.stage("measure", MEASUREMENTS, MEASURED_MAPS, inputs=inputs):
+        specimens = ("truth", "recovered") if truth_file else ("recovered",)
+        work = partial(_measured, run.path, specification.measurement)
+        found = in_order(executor, work, specimens, stage="measure", progress=progress)
+        measured = dict(zip(specimens, found, strict=True))
+        with written_whole(run.path / MEASURED_MAPS) as path:
+            write_measurements(path, measured)
+        write_text_whole(
+            run.path / MEASUREMENTS, measurements_csv(compare(measured.get("truth"), measured["recovered"]))
+        )
+
+
+def compare_run(run: RunFolder, specification: Specification) -> None:
+    """Hold the recovered numbers against the truth and the published ones of that state; write what came out."""
+    motion = (RECONSTRUCTION, SCAN_TRUTH) if (run.path / SCAN_TRUTH).is_file() else ()
+    with run.stage("compare", COMPARISON, inputs=(MEASURED_MAPS, SEGMENTATION, *motion)):
+        measured = read_measurements(run.path / MEASURED_MAPS)
+        accuracy = None
+        if (run.path / TRUTH).is_file():
+            accuracy = score(read_volume(run.path / TRUTH, "phase"), read_volume(run.path / SEGMENTATION))
+        ageing = specification.ageing
+        # A cycled cell opened without its lithium is none that the paper speaks of.
+        published = ageing.condition == "pristine" or ageing.end_state == "lithiated"
+        state = ageing.condition if published else None
+        comparison = compare(measured.get("truth"), measured["recovered"], accuracy=accuracy, state=state)
+        stage = compare_motion(run.path / RECONSTRUCTION, run.path / SCAN_TRUTH) if motion else None
+        write_text_whole(run.path / COMPARISON, comparison_json(comparison, stage))
