@@ -2,7 +2,6 @@
 
 Bytes of whole HDF5 files are changed by the thousand in ``validation/12_hostile_files``, in processes of their own,
 since a broken file may end the C library or hold it for ever; here its structure is changed, and a handful of bytes.
-Texts have a fixed length here: HDF5 2.0 loops without end in a broken heap of texts, which only it can mend.
 """
 
 import contextlib
@@ -74,10 +73,10 @@ UNITS = {"theta": "deg", "angle": "degree", "energy": "keV", "step": "deg", "siz
 def write(path, layout):
     with h5py.File(path, "w") as file:
         for name, value in layout.items():
-            file[name] = np.bytes_(value) if isinstance(value, str) else value
+            file[name] = value
             for word, unit in UNITS.items():
                 if word in name.rsplit("/", 1)[-1]:
-                    file[name].attrs["units"] = np.bytes_(unit)
+                    file[name].attrs["units"] = unit
     return path
 
 

@@ -26,7 +26,7 @@ from npsi_twin.storage.volumes import open_volume, read_volume, write_volume  # 
 from npsi_twin.volumes import Volume  # noqa: E402
 
 FILES = 400 if int(os.environ.get("NPSI_TWIN_VALIDATION_ROUNDS", "1")) > 0 else 40
-LONGEST_S = 10.0
+LONGEST_S = 30.0
 MEMORY_BYTES = 4 << 30
 VIEWS, ROWS, COLUMNS = 6, 4, 8
 COUNTS = np.full((VIEWS, ROWS, COLUMNS), 900, np.uint16)

@@ -22,6 +22,7 @@ import h5py
 
 from npsi_twin import errors
 from npsi_twin.errors import DataError, MissingBackendError
+from npsi_twin.storage.hdf5_guard import refuse_harmful
 
 #: Links that one name may lead through; more is a circle.
 _MOST_HOPS = 32
@@ -300,6 +301,7 @@ def _parts(name: str) -> list[str]:
 def _opened(path: Path) -> Iterator[h5py.File]:
     if not path.is_file():
         raise DataError(f"{path}: no such file.")
+    refuse_harmful(path)
     try:
         file = h5py.File(path, "r")
     except (OSError, ValueError, RuntimeError) as error:
