@@ -21,7 +21,7 @@ from ledger import REFUSALS, arguments, key_of, mean_and_sd, play_rows, points, 
 
 from npsi_twin.comparison.segmentation_accuracy import score
 from npsi_twin.execution import file_sha256
-from npsi_twin.morphology.forest import ForestRecipe, train_forest
+from npsi_twin.morphology.forest_training import ForestRecipe, train_forest
 from npsi_twin.morphology.measure import MeasurementRecipe, measure
 from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.phantoms.data_set import make_phantoms

@@ -3,7 +3,9 @@ import pytest
 
 from npsi_twin.errors import DataError, IncompatibleError, MissingBackendError, OutOfRangeWarning, ParameterError
 from npsi_twin.morphology import forest as forest_module
-from npsi_twin.morphology.forest import Forest, ForestRecipe, load_forest, save_forest, train_forest
+from npsi_twin.morphology import forest_training
+from npsi_twin.morphology.forest import Forest, best_cut, load_forest, save_forest
+from npsi_twin.morphology.forest_training import ForestRecipe, train_forest
 from npsi_twin.morphology.forest_walk import mean_share
 from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.morphology.voxel_features import feature_count, reach_voxels, voxel_features
@@ -20,8 +22,8 @@ def learn():
     return pytest.importorskip("sklearn", reason="scikit-learn (the extra 'learn') is not installed: no training")
 
 
-def stump(cut=0.15, feature=1):
-    """One tree of one question: is the narrowest mean above a share of copper."""
+def stump(cut=1.0, feature=1):
+    """One tree of one question: is the narrowest mean above so many times the threshold."""
     arrays = ([0], [1, -1, -1], [2, -1, -1], [feature, -2, -2], [cut, 0, 0], [0.5, 0.0, 1.0])
     kinds = (np.int64, np.int32, np.int32, np.int32, np.float64, np.float64)
     return Forest(*(np.array(a, k) for a, k in zip(arrays, kinds, strict=True)), (50.0,), MadeBy("train_forest", "x"))
@@ -59,7 +61,7 @@ def test_our_walk_is_scikit_learns_vote(phantoms):
     features = rng.normal(size=(4000, 5)).astype(np.float32)
     silicon = features[:, 0] + 0.5 * features[:, 1] ** 2 + rng.normal(size=4000) > 0.5
     theirs = RandomForestClassifier(n_estimators=7, max_depth=8, random_state=1).fit(features, silicon)
-    ours = forest_module._flattened(theirs.estimators_, SMALL, 0)
+    ours = forest_training._flattened(theirs.estimators_, SMALL, 0)
     found = mean_share(features, ours.roots, ours.left, ours.right, ours.feature, ours.cut, ours.share)
     assert np.allclose(found, theirs.predict_proba(features)[:, 1], atol=1e-6)
 
@@ -81,6 +83,18 @@ def test_training_is_repeatable_and_every_setting_matters(phantoms, trained):
     for change in changes:
         names.add(train_forest(*data, small.model_copy(update=change), seeds=Seeds(1)).name)
     assert len(names) == 2 + len(changes)
+
+
+def test_the_cut_has_the_largest_dice_to_be_expected():
+    chances = np.random.default_rng(3).beta(0.5, 1.5, 4000).astype(np.float32)
+    cut = best_cut([chances[:1500], chances[1500:]])
+    expected = {
+        c: 2 * chances[chances >= c].sum() / ((chances >= c).sum() + chances.sum()) for c in np.arange(1001) / 1000
+    }
+    best = max(expected.values())
+    # steps of a thousandth miss the best of all cuts by less than a step's share of the voxels
+    assert expected[cut] == pytest.approx(best, abs=1e-3)
+    assert cut == pytest.approx(best / 2, abs=0.01)  # Lipton et al. 2014
 
 
 def test_slabs_change_nothing(monkeypatch, phantoms):

@@ -1,46 +1,53 @@
 """A random forest that calls voxels silicon, trained on phantoms whose truth is known.
 
-Takes -> gives: attenuation volumes and their labels -> a `Forest`, which is a method of `segmentation`; a `Forest` ->
-a plain .npz of its trees, without any code in it.
+Takes -> gives: a `Forest` (from `npsi_twin.morphology.forest_training`) is a method of `segmentation`, and is kept as a
+plain .npz of its trees, without any code in it.
 
 The model. Each of T trees is grown on a bootstrap sample of the training voxels, drawn from the layer alone; at every
-node a random part of the features of `voxel_features` is tried (Breiman 2001). A voxel is silicon where the mean over
-the trees of the share of silicon in the leaf that it falls into exceeds a half. Voxels are drawn as they come, not
-balanced, so that this is the most likely phase in a layer like those it was trained on.
+node a random part of the features of `voxel_features` is tried (Breiman 2001). They are taken in units of the threshold
+that IsoData finds in the layer after the narrowest of their Gaussians, so that lithium, which thins silicon, and
+another energy change little. The mean over the trees of the share of silicon in the leaf that a voxel falls into is its
+chance p to be silicon; voxels are drawn as they come, not balanced. Silicon is what has p >= c, with the cut c at which
+the Dice coefficient that the chances let expect in the layer is largest,
+
+    D(c) = 2 sum_{p >= c} p / (number of p >= c + sum p).
+
+Where noise leaves no voxel certain, a cut at one half would call next to nothing silicon; this one is half of the
+largest D (Lipton et al. 2014).
 
 Training needs scikit-learn (the extra ``learn``); using a forest does not: its trees are walked by a compiled function
-that agrees with scikit-learn's to rounding. Holds for scans like those of the training: dose, blur and contrast to the
-foil; another voxel size is met by widths in nm.
+that agrees with scikit-learn's to rounding. Holds for scans like those of the training: dose and blur; another voxel
+size is met by widths in nm.
 
 References
 ----------
 L. Breiman, Mach. Learn. 45 (2001) 5, doi:10.1023/A:1010933404324.
+Z. C. Lipton, C. Elkan and B. Naryanaswamy, Proc. ECML PKDD (2014) 225, doi:10.1007/978-3-662-44851-9_15.
 """
 
 import hashlib
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field
+from scipy import ndimage
 
-from npsi_twin.errors import DataError, IncompatibleError, MissingBackendError, OutOfRangeWarning, ParameterError
-from npsi_twin.morphology.collector import BoolArray, find_collector
+from npsi_twin.errors import DataError, ParameterError
+from npsi_twin.morphology.collector import BoolArray
 from npsi_twin.morphology.layer_view import LayerView
 from npsi_twin.morphology.segmentation_recipe import SegmentationRecipe
-from npsi_twin.morphology.thickness import SILICON
+from npsi_twin.morphology.thresholds import threshold_by_rule
 from npsi_twin.morphology.voxel_features import feature_count, reach_voxels, voxel_features
 from npsi_twin.numpy_files import read_npz
-from npsi_twin.recipes import MadeBy, Recipe, parameter
-from npsi_twin.seeds import Seeds
-from npsi_twin.volumes import FloatArray, Volume
+from npsi_twin.recipes import MadeBy
+from npsi_twin.volumes import FloatArray
 
-_FORMAT = "npsi-twin forest 1"
+_FORMAT = "npsi-twin forest 2"
 _FEATURES_AT_ONCE = 1 << 25
+_UNIT_BINS, _CUTS = 1024, 1000
 _ARRAYS = {
     "roots": np.int64,
     "left": np.int32,
@@ -52,42 +59,11 @@ _ARRAYS = {
 _STORED = (*_ARRAYS, "format", "widths_nm", "recipe_digest", "root_seed")
 
 
-def _positive(widths: tuple[float, ...]) -> tuple[float, ...]:
+def accepted_widths(widths: tuple[float, ...]) -> tuple[float, ...]:
+    """Return widths of features, or refuse them with a ValueError."""
     if not widths or not all(0 < width <= 1e5 for width in widths):
         raise ValueError(f"one or more widths above 0 and up to 100 um are needed; got {widths}")
     return widths
-
-
-class ForestRecipe(Recipe):
-    """How to train a random forest."""
-
-    widths_nm: Annotated[tuple[float, ...], Field(strict=False), AfterValidator(_positive)] = parameter(
-        (40.0, 80.0, 160.0),
-        "standard deviations of the Gaussians of the features",
-        unit="nm",
-        source="assumed (one to three voxels of 50 nm, up to half the mean pore)",
-    )
-    trees: int = parameter(64, "number of trees", source="assumed", ge=1, le=10_000)
-    depth: int = parameter(16, "nodes from the root to a leaf at most", source="assumed", ge=1, le=64)
-    leaf_voxels: int = parameter(
-        8, "training voxels in a leaf at least", unit="voxels", source="assumed", ge=1, le=1_000_000
-    )
-    voxels_per_volume: int = parameter(
-        50_000,
-        "training voxels drawn from the layer of each volume, all where it has fewer",
-        unit="voxels",
-        source="assumed",
-        ge=100,
-        le=100_000_000,
-    )
-    foil_guard_nm: float = parameter(
-        150.0,
-        "width of the band at the foil's surface from which no voxel is drawn",
-        unit="nm",
-        source="assumed (as in SegmentationRecipe)",
-        ge=0.0,
-        le=5000.0,
-    )
 
 
 @dataclass(frozen=True)
@@ -143,170 +119,70 @@ class Forest:
         """Yield slabs of slices with the mean share of silicon of every voxel between air and foil, (z, row, x)."""
         from npsi_twin.morphology.forest_walk import mean_share
 
-        for slab, features in _feature_slabs(view, self.widths_nm):
+        for slab, features in feature_slabs(view, self.widths_nm):
             flat = features.reshape(-1, features.shape[-1])
             found = mean_share(flat, self.roots, self.left, self.right, self.feature, self.cut, self.share)
             yield slab, found.reshape(features.shape[:3])
 
     def __call__(self, view: LayerView, recipe: SegmentationRecipe) -> tuple[BoolArray, NDArray[np.float64]]:
-        """Call bright what more than half of the trees' votes call silicon; there is no threshold."""
+        """Call bright what is silicon at the cut of the largest Dice to be expected; there is no threshold of grey."""
         bright = np.zeros(view.smooth.shape, np.bool_)
+        shares = np.zeros(bright[:, view.rows].shape, np.float32)
         for slab, share in self.silicon_share(view):
-            bright[slab, view.rows] = share > 0.5
+            shares[slab] = share
+        reach, _ = view.reach
+        inside = (share[view.inside(z, reach)[view.rows]] for z, share in enumerate(shares))
+        bright[:, view.rows] = shares >= best_cut(inside)
         return bright, np.full(len(bright), np.nan)
 
 
-def train_forest(
-    volumes: Sequence[Volume], labels: Sequence[Volume], recipe: ForestRecipe | None = None, *, seeds: Seeds
-) -> Forest:
-    """Train a forest on volumes whose truth is known.
+def best_cut(shares: Iterable[FloatArray]) -> float:
+    """Return the cut of chances at which the Dice coefficient that they let expect is largest.
 
     Parameters
     ----------
-    volumes
-        Attenuation, 1/um, each with the foil at the bottom.
-    labels
-        Phases on the same voxels.
-    recipe
-        How to train; the default recipe when None.
-    seeds
-        Source of the draws: which voxels, and the forest's own.
+    shares
+        Chances to be silicon, 0 to 1, in parts.
 
-    Returns
-    -------
-    Forest
-        See there; the same for any number of threads.
+    Examples
+    --------
+    Two voxels are likely silicon and two are not; nothing is sure:
 
-    Warns
-    -----
-    OutOfRangeWarning
-        Volumes whose foil or layer does not stand out of the noise are left out; it names them.
-
-    Raises
-    ------
-    IncompatibleError
-        Volumes and labels that do not belong together.
-    DataError
-        No volume shows its layer, or the training voxels are of one phase only.
-    MissingBackendError
-        scikit-learn is not installed.
+    >>> best_cut([np.array([0.8, 0.7, 0.1, 0.1], np.float32)])
+    0.7
     """
-    recipe = ForestRecipe() if recipe is None else recipe
-    if not volumes or len(volumes) != len(labels):
-        raise IncompatibleError(
-            f"train_forest: got {len(volumes)} volumes and {len(labels)} label volumes; each of at least one volume "
-            "needs its own truth. Give both in the same order."
-        )
-    try:
-        from sklearn.ensemble import RandomForestClassifier
-    except ImportError:
-        raise MissingBackendError(
-            "train_forest needs the package scikit-learn. Install it with: pip install 'npsi-twin[learn]', or load a "
-            "forest that is trained already with load_forest, which does not need it."
-        ) from None
-    drawn = _drawn(volumes, labels, recipe, seeds)
-    features = np.concatenate([part for part, _ in drawn])
-    silicon = np.concatenate([part for _, part in drawn])
-    if silicon.all() or not silicon.any():
-        raise DataError(
-            f"train_forest: all {silicon.size} training voxels are {'silicon' if silicon.any() else 'no silicon'}; "
-            "both are needed to tell them apart. Give volumes whose layer has silicon and pores."
-        )
-    own = int(seeds.stream("train_forest_trees").integers(1 << 31))
-    grown = RandomForestClassifier(
-        n_estimators=recipe.trees,
-        max_depth=recipe.depth,
-        min_samples_leaf=recipe.leaf_voxels,
-        max_features="sqrt",
-        random_state=own,
-    ).fit(features, silicon)
-    return _flattened(grown.estimators_, recipe, seeds.root)
+    # In steps of a thousandth, and from the top down: what is not below a step is kept.
+    number, total = np.zeros(_CUTS + 1), np.zeros(_CUTS + 1)
+    for part in shares:
+        step = np.minimum((part * _CUTS + 1e-3).astype(np.intp), _CUTS)
+        number += np.bincount(step, minlength=_CUTS + 1)
+        total += np.bincount(step, part, minlength=_CUTS + 1)
+    kept, hit = np.cumsum(number[::-1]), np.cumsum(total[::-1])
+    expected = 2 * hit / np.maximum(kept + hit[-1], 1e-300)
+    return float((_CUTS - int(np.argmax(expected))) / _CUTS)
 
 
-def _drawn(
-    volumes: Sequence[Volume], labels: Sequence[Volume], recipe: ForestRecipe, seeds: Seeds
-) -> list[tuple[FloatArray, BoolArray]]:
-    """Draw voxels of every volume that shows its layer, and tell which do not."""
-    drawn, drowned = [], {}
-    for number, (volume, truth) in enumerate(zip(volumes, labels, strict=True)):
-        try:
-            drawn.append(_training_voxels(volume, truth, recipe, seeds.stream("train_forest", number)))
-        except DataError as error:
-            drowned[number] = error
-    if not drowned:
-        return drawn
-    which = f"{', '.join(map(str, drowned))} (counted from 0) of {len(volumes)}"
-    first = next(iter(drowned.values()))
-    if not drawn:
-        raise DataError(f"train_forest: no volume shows its layer; of the first: {first}")
-    warnings.warn(
-        f"train_forest: the volumes {which} are left out, because they do not show their layer; of the first: {first}",
-        OutOfRangeWarning,
-        stacklevel=3,
-    )
-    return drawn
-
-
-def _training_voxels(
-    volume: Volume, truth: Volume, recipe: ForestRecipe, rng: np.random.Generator
-) -> tuple[FloatArray, BoolArray]:
-    """Draw voxels of the layer: their features (voxel, feature), and whether they are silicon (voxel,)."""
-    if volume.grid != truth.grid:
-        raise IncompatibleError(
-            f"train_forest: a volume of {volume.values.shape} voxels of {volume.voxel_nm:g} nm has labels of "
-            f"{truth.values.shape} voxels of {truth.voxel_nm:g} nm; both must lie on the same voxels. Voxelise the "
-            "truth on the reconstruction's grid."
-        )
-    collector = find_collector(volume)
-    values = np.asarray(volume.values, np.float32)
-    view = LayerView(volume, values, collector, recipe.foil_guard_nm / volume.voxel_nm)
-    reach, _ = view.reach
-    inside = np.stack([view.inside(z, reach) for z in range(len(values))])[:, view.rows]
-    places = np.flatnonzero(inside)
-    chosen = np.sort(rng.choice(places, min(recipe.voxels_per_volume, places.size), replace=False))
-    a_slice = inside[0].size
-    features = []
-    for slab, seen in _feature_slabs(view, recipe.widths_nm):
-        of_slab = chosen[(chosen >= slab.start * a_slice) & (chosen < slab.stop * a_slice)] - slab.start * a_slice
-        features.append(seen.reshape(-1, seen.shape[-1])[of_slab])
-    silicon = np.isin(np.asarray(truth.values)[:, view.rows].ravel()[chosen], SILICON)
-    return np.concatenate(features), silicon
-
-
-def _feature_slabs(view: LayerView, widths_nm: tuple[float, ...]) -> Iterator[tuple[slice, FloatArray]]:
+def feature_slabs(view: LayerView, widths_nm: tuple[float, ...]) -> Iterator[tuple[slice, FloatArray]]:
     """Yield the features of a slab of slices at a time, (z, row between air and foil, x, feature).
 
     The slabs keep memory small and change nothing: each is given the slices that its features see.
     """
+    unit = _unit_per_um(view, widths_nm)
     values, voxel_nm = view.attenuation.values[:, view.rows], view.attenuation.voxel_nm
     halo = reach_voxels(widths_nm, voxel_nm)
     height = max(1, _FEATURES_AT_ONCE // (values.shape[1] * values.shape[2] * feature_count(widths_nm)))
     for start in range(0, len(values), height):
         stop, first = min(start + height, len(values)), max(0, start - halo)
-        seen = np.asarray(values[first : stop + halo], np.float32) / np.float32(view.collector.attenuation_per_um)
+        seen = np.asarray(values[first : stop + halo], np.float32) / np.float32(unit)
         yield slice(start, stop), voxel_features(seen, widths_nm, voxel_nm)[start - first : stop - first]
 
 
-def _flattened(trees: Sequence[Any], recipe: ForestRecipe, root_seed: int) -> Forest:
-    """Lay scikit-learn's trees one after the other."""
-    parts = [tree.tree_ for tree in trees]
-    roots = np.concatenate([[0], np.cumsum([part.node_count for part in parts])[:-1]]).astype(np.int64)
-    shift = np.repeat(roots, [part.node_count for part in parts])
-    children = {
-        side: np.concatenate([getattr(part, f"children_{side}") for part in parts]) for side in ("left", "right")
-    }
-    left, right = (np.where(nodes < 0, -1, nodes + shift).astype(np.int32) for nodes in children.values())
-    votes = np.concatenate([part.value[:, 0] for part in parts])
-    return Forest(
-        roots,
-        left,
-        right,
-        np.concatenate([part.feature for part in parts]).astype(np.int32),
-        np.concatenate([part.threshold for part in parts]).astype(np.float64),
-        votes[:, 1] / votes.sum(axis=1),
-        recipe.widths_nm,
-        MadeBy("train_forest", recipe.digest(), root_seed, backend="scikit-learn"),
-    )
+def _unit_per_um(view: LayerView, widths_nm: tuple[float, ...]) -> float:
+    """Return the grey that features are counted in: the layer's threshold after the narrowest of their Gaussians."""
+    sigma = min(widths_nm) / view.attenuation.voxel_nm
+    smooth = ndimage.gaussian_filter(np.asarray(view.attenuation.values, np.float32), sigma, mode="nearest")
+    samples = np.concatenate(list(replace(view, smooth=smooth).samples()))
+    return threshold_by_rule(samples, "isodata", bins=_UNIT_BINS)
 
 
 def save_forest(path: Path, forest: Forest) -> None:
@@ -361,7 +237,7 @@ def load_forest(path: Path, *, digest: str | None = None) -> Forest:
         widths = tuple(float(width) for width in file["widths_nm"])
         root = int(file["root_seed"])
         made_by = MadeBy("train_forest", str(file["recipe_digest"]), None if root < 0 else root, "scikit-learn")
-        _positive(widths)
+        accepted_widths(widths)
         _refuse_what_is_no_tree(arrays, feature_count(widths))
     except (DataError, ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{path}: holds no forest ({error}). Give a file that save_forest wrote.") from None

@@ -2,8 +2,8 @@
 
 Takes -> gives: attenuation (z, y, x) and widths -> features (z, y, x, feature), float32.
 
-The model. The attenuation v is taken in units of the foil's plateau, so that another energy or a drifting source
-changes nothing, and the widths are lengths, so that another voxel size changes little. For each width s, with G a
+The model. The attenuation v comes in units of a grey of the volume itself, so that a drifting source changes nothing,
+and the widths are lengths, so that another voxel size changes little. For each width s, with G a
 Gaussian of that standard deviation in all three directions:
 
     G v,    s |grad G v|,    s^2 laplace G v,    sqrt(G v^2 - (G v)^2),
@@ -47,7 +47,7 @@ def voxel_features(normalised: FloatArray, widths_nm: tuple[float, ...], voxel_n
     Parameters
     ----------
     normalised
-        Attenuation in units of the foil's, (z, y, x); beyond its faces the outermost voxels are repeated.
+        Attenuation in units of a grey of the volume, (z, y, x); beyond its faces the outermost voxels are repeated.
     widths_nm
         Standard deviations of the Gaussians, nm.
     voxel_nm
