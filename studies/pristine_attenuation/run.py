@@ -304,7 +304,9 @@ def draw(result, found, study, path):
         if profiles:
             style = {"color": "black", "linewidth": 2} if label == "as published" else {"linewidth": 1}
             right.plot(DISTANCES, np.mean(profiles, axis=0), label=label, **style)
-    right.set(xlabel="distance from the local foil (um)", ylabel="normalised attenuation", ylim=(-0.05, 0.5))
+    right.set(
+        xlabel="distance from the local foil (um)", ylabel="normalised attenuation", xlim=(0, None), ylim=(-0.05, 0.5)
+    )
     right.axhline(study["design"]["published"], color="0.5", linewidth=1)
     right.legend(fontsize=8)
     figure.savefig(path, dpi=110, metadata={"Software": None})
