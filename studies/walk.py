@@ -21,6 +21,12 @@ from npsi_twin.txm.objective import OpticsRecipe
 from npsi_twin.volumes import Volume
 
 
+def scene_of(specification):
+    """Return the scene, and what it is made of on the voxels of the reconstruction, all rows at once."""
+    electrode, grid = _electrode(_turning(specification)), truth_grid(specification)
+    return electrode, voxelise(electrode, grid, range(grid.shape[0]))
+
+
 def truth_of(specification):
     """Return the true phases and the true attenuation on the voxels of the reconstruction."""
     electrode, grid = _electrode(_turning(specification)), truth_grid(specification)

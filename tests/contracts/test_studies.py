@@ -3,16 +3,22 @@
 import importlib.util
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from npsi_twin.comparison.targets import StateObservables
+from npsi_twin.cycling.protocol import CONDITIONS
+from npsi_twin.morphology.measure import measure
 from npsi_twin.morphology.segmentation import SegmentationRecipe
 from npsi_twin.phantoms.draws import PhantomRecipe, draw_specimen, phantom_base
 from npsi_twin.phantoms.ranges import load_ranges, parse_ranges
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import parse_values
 from npsi_twin.variations import with_values
+from npsi_twin.volumes import Volume
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
 
@@ -64,3 +70,40 @@ def test_sets_can_be_drawn_and_the_other_microscope_is_none_of_the_training(stud
     limits = {entry.name: entry for entry in load_ranges(None).ranges}
     for name, entry in design["set"]["other"]["vary"].items():
         assert entry["low"] > limits[name].high
+
+
+@pytest.mark.parametrize("study", ["seven_states"], indirect=True)
+def test_every_state_is_walked_and_every_name_is_known(study):
+    module, design = study
+    walks = list(module.walks(design, False))
+    assert {state for state, *_ in walks} == set(CONDITIONS)
+    assert len({specification.digest() for *_, specification in walks}) == len(walks) == 14
+    assert set(design["state"]) < set(CONDITIONS)
+    assert set(design["observable"]) <= {field.name for field in fields(StateObservables)}
+    assert set(design["quantity"]) <= set(measure(Volume(np.zeros((1, 4, 4), np.uint8), 50.0)).quantities)
+
+
+@pytest.mark.parametrize("study", ["seven_states"], indirect=True)
+def test_what_changes_a_verdict_is_told(study):
+    """Two pristine pieces and one that has grown: doubled in the truth, and for one piece tripled as recovered."""
+    module, design = study
+
+    def row(state, **thickness):
+        seen = {f"{reading} thickness_field_um": value for reading, value in thickness.items()}
+        return {"state": state, "specimen": 0, "failure": ""} | seen
+
+    rows = [
+        row("pristine", scene=2.0, truth=2.0, recovered=2.0, best=2.0),
+        row("pristine", scene=2.0, truth=2.0, recovered=4.0 / 3, best=2.0),
+        row("1000/2nd-lithiation", scene=4.0, truth=4.0, recovered=4.0, best=4.0),
+        {"state": "1000/500", "specimen": 0, "failure": "does not pack"},
+    ]
+    result = module.find(rows, design | {"quick": False})
+    found = result["targets"]["field"]["T_ratio_1000_2nd"]
+    assert (result["series"], found["changed"]) == (2, {"recovered": {"met to not met": 1}, "best": {}})
+    assert (found["ratios"]["truth"], found["ratios"]["recovered"]) == ("2", "2.5")
+    assert result["targets"]["field"]["T_ratio_1000_500"]["verdicts"]["recovered"] == {"not decidable": 2}
+    assert result["bias"]["recovered"]["thickness_field_um"]["pristine"] == pytest.approx(-1 / 6)
+    page = module.parts_of(result, rows, design | {"quick": False})
+    assert "T_ratio_1000_2nd" in page["answer"][0]
+    assert page["refused"] == ["- 1000/500, specimen 0, all of it: does not pack"]

@@ -58,6 +58,16 @@ def test_a_foil_that_is_not_below_its_layer_is_refused(needle, turn, side):
         find_collector(Volume(np.ascontiguousarray(turn(needle.attenuation.values)), 50.8))
 
 
+def test_the_blur_of_a_flat_lens_of_foil_is_no_layer_beside_it():
+    """A needle of 34 um that cuts its foil 1.5 um above its end: flanks so flat that blur reaches far sideways."""
+    y, x = np.indices((260, 720))
+    lens = (np.hypot(y + 140, x - 360) < 340) & (y >= 170)
+    image = ndimage.gaussian_filter(np.where(lens, 0.0471, 0.0), 2.0)
+    found = find_collector(Volume(np.repeat(image[None], 2, axis=0).astype(np.float32), 50.0))
+    # blurred with air from both sides, a lens that runs out lies lower, in the median by less than a quarter of a voxel
+    assert np.nanmedian(found.surface_nm) == pytest.approx((130 - 170) * 50.0, abs=12.5)
+
+
 def test_a_steep_foil_is_refused(build_needle):
     with pytest.raises(DataError, match="degrees from"):
         find_collector(build_needle((16, 220, 220), tilt_deg=25.0, roughness_nm=0.0).attenuation)

@@ -129,3 +129,15 @@ def test_what_is_bright_beyond_the_air_is_no_silicon(build_needle):
     silicon = segment(lifted).labels.values == Phase.SILICON
     assert not silicon[:, :30].any()
     assert dice(needle.labels.values, silicon.astype(np.uint8), Phase.SILICON) > 0.75
+
+
+def test_a_layer_that_has_lifted_is_no_air(gaussian_field):
+    """A gap as dark as air, of 1.7 um, between what is left on the foil and the rest of the layer."""
+    rng = np.random.default_rng(4)
+    solid = gaussian_field((12, 200, 120), 8.0, rng) > 0.3
+    row = np.arange(200)[None, :, None]
+    truth = (solid & ((row >= 60) & (row < 110) | (row >= 144) & (row < 150))).astype(np.uint8)
+    grey = 0.0151 * truth + 0.0471 * (row >= 150) + rng.normal(0, 0.002, truth.shape)
+    found = segment(Volume(grey.astype(np.float32), 50.0)).labels.values
+    assert dice(truth[:, :140], found[:, :140], Phase.SILICON) > 0.9
+    assert np.count_nonzero(found[:, :50] == Phase.SILICON) == 0

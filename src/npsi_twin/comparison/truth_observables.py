@@ -1,7 +1,8 @@
 """What the truth shows of one state: the numbers that `targets` asks for, those that no image gives among them.
 
 `Electrode`, its voxelised `Composition`, attenuation and `Measurements` -> `StateObservables`. Thickness, attenuation
-and inventory are those of `measure`, which sees labels and attenuation only. The rest needs to know the particles:
+and inventory are those of `measured_observables`, which sees labels and attenuation only. The rest needs to know the
+particles:
 
 * **bodies** are agglomerates and particles alone. A body's **core-shell index** is the attenuation of the deepest third
   of its voxels over that of the shallowest third, depth being the distance to the nearest voxel that is not the
@@ -9,7 +10,6 @@ and inventory are those of `measure`, which sees labels and attenuation only. Th
 * the **shadow** of agglomerates are the columns that hold one: the shadow ratio is the lithium-free silicon of single
   particles within 1 um of the foil there over that elsewhere, per column.
 * the **underside** is the lowest voxel above the foil that belongs to a particle.
-* **near the foil** is from the guard of `measure` up to half a micrometre above it, by the local surface.
 
 Sizes and shares of bodies and fragments are integrals over the scene's particles, margins of the specimen included.
 Everything else holds inside the voxelised block; bodies must be several voxels wide.
@@ -20,11 +20,13 @@ C. Zhao et al., Nano Energy 52 (2018) 381-390, sections 3.2.2, 3.3.2 and 3.4.1.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from npsi_twin.comparison.measured_observables import observe_measured
 from npsi_twin.comparison.targets import StateObservables
 from npsi_twin.cycling.capacity import bare_silicon_nm3
 from npsi_twin.electrode.scene import Electrode
@@ -37,8 +39,6 @@ from npsi_twin.volumes import FloatArray, Volume
 
 #: Heights above the foil within which silicon lies in the shadow of an agglomerate; the paper: "near the foil".
 SHADOW_NM = 1000.0
-#: Heights between which attenuation is near the foil: from the guard of `measure`.
-NEAR_FOIL_NM = (150.0, 650.0)
 #: Voxels that a third of a body must have.
 _FEWEST_VOXELS = 10
 
@@ -95,18 +95,10 @@ def observe(
             f"observe: the attenuation is {attenuation_per_um.shape}, the composition {composition.phase.shape}; both "
             "must lie on the same voxels. Use `contrast` of this composition."
         )
-    thickness, coverage = measured["thickness_silicon_um"], measured["silicon_coverage"].value
-    covered = np.isfinite(measured.thickness_map_nm)
-    layer_um = float(measured.thickness_map_nm[covered].sum()) / 1e3
     foil = foil_surface(Volume(composition.phase, composition.voxel_nm))
     history = electrode.history
-    return StateObservables(
-        thickness_field_um=0.0 if coverage == 0 else thickness.value * coverage,
-        thickness_covered_um=thickness.value,
-        thickness_sd_um=thickness.spread,
-        normalised_attenuation=float(measured.inventory_map_um[covered].sum()) / layer_um if layer_um else math.nan,
-        near_foil_attenuation=_near_foil(measured),
-        inventory_um=measured["silicon_areal_inventory_um"].value,
+    return replace(
+        observe_measured(measured),
         **_bodies(electrode),
         core_shell_index=_core_shell_index(electrode, composition, attenuation_per_um),
         shadow_ratio=_shadow_ratio(electrode, composition, foil),
@@ -114,13 +106,6 @@ def observe(
         life_cycles=math.nan if history is None else history.life_cycles,
         recorded_cycles=math.nan if history is None else float(history.cycles.size),
     )
-
-
-def _near_foil(measured: Measurements) -> float:
-    distance, grey = measured.profile_distance_nm, measured.profile_normalised
-    band = grey[(distance >= NEAR_FOIL_NM[0]) & (distance <= NEAR_FOIL_NM[1])]
-    # Where nothing is left, the level of air is a little above the empty band's.
-    return max(0.0, float(band.mean())) if band.size else math.nan
 
 
 def _bodies(electrode: Electrode) -> dict[str, float]:

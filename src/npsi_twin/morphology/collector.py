@@ -270,14 +270,16 @@ def _refuse_a_foil_that_is_not_below(values: NDArray[Any], foil: BoolArray, voxe
     step = max(1, foil.shape[0] // 16)
     body, grey = foil[::step], values[::step]
     near, far = max(3, round(250 / voxel_nm)), max(4, round(1000 / voxel_nm))
+    # Where a flank runs out slowly, what is far off sideways lies right below the foil, in its blur.
+    clear = ~ndimage.maximum_filter(body, (1, 2 * near + 1, 2 * near + 1))
     signals: dict[str, float] = {}
     for side, axis, sign in (("above", 1, -1), ("below", 1, 1), ("left of", 2, -1), ("right of", 2, 1)):
-        body_at, grey_at = np.moveaxis(body, axis, 0), np.moveaxis(grey, axis, 0)
+        body_at, clear_at, grey_at = (np.moveaxis(array, axis, 0) for array in (body, clear, grey))
         if sign < 0:
-            body_at, grey_at = body_at[::-1], grey_at[::-1]
+            body_at, clear_at, grey_at = body_at[::-1], clear_at[::-1], grey_at[::-1]
         edge = body_at[:-1] & ~body_at[1:]
         reach = range(near, min(far, edge.shape[0] - 1) + 1)
-        samples = [grey_at[1 + k :][edge[: edge.shape[0] - k] & ~body_at[1 + k :]] for k in reach]
+        samples = [grey_at[1 + k :][edge[: edge.shape[0] - k] & clear_at[1 + k :]] for k in reach]
         found = np.concatenate(samples) if samples else np.empty(0)
         signals[side] = float(found.mean()) if found.size >= 16 else 0.0
     brightest = max(signals, key=lambda side: signals[side])

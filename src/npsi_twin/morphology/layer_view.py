@@ -4,8 +4,10 @@ Takes -> gives: attenuation, smoothed attenuation and the foil that was found ->
 `segmentation` sees, and which holds nothing else.
 
 The model. The height of a voxel's centre is counted from the foil's local surface. The mean attenuation at a height is
-lowest in air; the layer ends where it has fallen, seen from its peak outwards, to `SIGNAL_ENDS_AT` of the way from air
-to peak, and air begins where it cannot be told from its lowest any more: two standard errors of their difference.
+lowest in air, which may also lie under a layer that has lifted. A height carries signal where its mean exceeds that by
+`SIGNAL_ENDS_AT` of the peak, and by four standard errors. The layer ends above the last height with signal that has one
+without beyond it: what is bright up to the rim of the field is an artefact. Air begins where, from there outwards, the
+mean cannot be told from the lowest any more: two standard errors of their difference.
 
 Holds for a layer on a foil at the bottom of the slices, with air in view above it.
 """
@@ -126,9 +128,12 @@ def layer_reach(
             "set a threshold. "
             "Check the volume, or give a fixed threshold_per_um."
         )
-    outwards, error = profile[peak:], np.array(errors[peak:])
-    lowest = int(np.argmin(outwards))
-    end = outwards[lowest] + SIGNAL_ENDS_AT * (outwards[0] - outwards[lowest])
-    air = outwards - outwards[lowest] <= 2 * np.hypot(error, error[lowest])
-    below = int(np.flatnonzero(outwards <= end)[0])
-    return float(first + peak + below), float(first + peak + max(below, int(np.flatnonzero(air)[0])))
+    lowest = int(np.argmin(profile[peak:]))
+    above, error = profile[peak:] - profile[peak + lowest], np.array(errors[peak:])
+    uncertain = np.hypot(error, error[lowest])
+    signal = above > np.maximum(SIGNAL_ENDS_AT * above[0], 4 * uncertain)
+    signal[0] = True
+    end = 1 + int(np.flatnonzero(signal[:-1] & ~signal[1:])[-1])
+    air = end + np.flatnonzero(above[end:] <= 2 * uncertain[end:])
+    begin = int(air[0]) if air.size else end + int(np.argmin(above[end:]))
+    return float(first + peak + end), float(first + peak + begin)
