@@ -5,9 +5,9 @@ Takes -> gives: attenuation, smoothed attenuation and the foil that was found ->
 
 The model. The height of a voxel's centre is counted from the foil's local surface. The mean attenuation at a height is
 lowest in air, which may also lie under a layer that has lifted. A height carries signal where its mean exceeds that by
-`SIGNAL_ENDS_AT` of the peak, and by four standard errors. The layer ends above the last height with signal that has one
-without beyond it: what is bright up to the rim of the field is an artefact. Air begins where, from there outwards, the
-mean cannot be told from the lowest any more: two standard errors of their difference.
+`SIGNAL_ENDS_AT` of the way to the peak. The layer ends where the signal does that begins at the peak, or, beyond a gap,
+one that reaches `LIFTED_REACHES` of the peak; what is bright up to the rim of the field is an artefact. Air begins
+where, from there outwards, the mean cannot be told from the lowest any more: two standard errors of their difference.
 
 Holds for a layer on a foil at the bottom of the slices, with air in view above it.
 """
@@ -26,6 +26,8 @@ from npsi_twin.volumes import FloatArray, Volume
 
 #: Share of the layer's peak above air at which the layer is said to end.
 SIGNAL_ENDS_AT = 0.05
+#: Share of the peak that a layer beyond a gap reaches; artefacts along the foil reach a tenth in unsmoothed noise.
+LIFTED_REACHES = 0.15
 
 
 @dataclass(frozen=True)
@@ -131,9 +133,11 @@ def layer_reach(
     lowest = int(np.argmin(profile[peak:]))
     above, error = profile[peak:] - profile[peak + lowest], np.array(errors[peak:])
     uncertain = np.hypot(error, error[lowest])
-    signal = above > np.maximum(SIGNAL_ENDS_AT * above[0], 4 * uncertain)
-    signal[0] = True
-    end = 1 + int(np.flatnonzero(signal[:-1] & ~signal[1:])[-1])
+    signal = above > SIGNAL_ENDS_AT * above[0]
+    starts = np.flatnonzero(signal & ~np.append(False, signal[:-1]))
+    ends = 1 + np.flatnonzero(signal[:-1] & ~signal[1:])  # a run up to the rim has none
+    bright = LIFTED_REACHES * above[0]
+    end = max(int(b) for a, b in zip(starts, ends, strict=False) if above[a:b].max() >= bright)
     air = end + np.flatnonzero(above[end:] <= 2 * uncertain[end:])
     begin = int(air[0]) if air.size else end + int(np.argmin(above[end:]))
     return float(first + peak + end), float(first + peak + begin)
