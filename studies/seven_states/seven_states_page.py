@@ -5,7 +5,7 @@ from collections import Counter
 
 import matplotlib as mpl
 import numpy as np
-from ledger import say_size, table, told
+from ledger import points, table, told
 
 from npsi_twin.comparison.published import zhao2018
 from npsi_twin.comparison.targets import LIFE_TOLERANCE, targets
@@ -20,7 +20,7 @@ NONE = "without a majority"
 
 
 def answer(result, rows, study):
-    """Write the answer in one paragraph."""
+    """Return the answer, point by point."""
     found, count = result["targets"]["field"], result["series"]
     paper = list(zhao2018().targets)
     told_of = {
@@ -47,7 +47,7 @@ def answer(result, rows, study):
     blind = [name for name, of in found.items() if _most(of["verdicts"]["scene"]) != _most(of["verdicts"]["truth"])]
     if blind:
         text.append(f"Even true labels do not say what the scene says of {', '.join(blind)}.")
-    return say_size(study["quick"], " ".join([*text, *_largest_biases(result, study), _agreement(rows, study)]))
+    return points(study["quick"], [*text, *_largest_biases(result, study), _agreement(rows, study)])
 
 
 def _flipped(found, reading, count):
@@ -116,7 +116,7 @@ def parts_of(result, rows, study):
         if row.get(key)
     ]
     return {
-        "answer": [answer(result, rows, study)],
+        "answer": answer(result, rows, study),
         "targets": _target_table(result),
         "quantities": quantities,
         "bias": bias,

@@ -58,6 +58,7 @@ def _draw(axes: Axes, name: str, budget: Budget, switches: Sequence[str]) -> Non
     for place, origin, interval in zip(places[1:], origins, intervals, strict=True):
         if np.isfinite(interval.low):
             axes.plot([origin + interval.low, origin + interval.high], [place, place], color="black", linewidth=1)
+    axes.use_sticky_edges = False  # or the axis ends with the first bar, and cuts the truth's mark
     axes.set_yticks(places, names)
     axes.set_title(name, loc="left")
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)
