@@ -5,7 +5,7 @@ may come from another tool; `reconstruct_file`, `segment_file` and `measure_file
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -115,26 +115,36 @@ def run_twin(
     available_projector(specification.execution.projector)
     if "segment" in asked:
         chosen_method(specification.segmentation)
-    # A specification whose electrode cannot be built is refused before anything is written.
-    electrode = None if resume else stages.make_electrode(specification)
-    request = _request(specification)
-    with (
-        open_run(folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock) as run,
-        opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
-    ):
-        _remember(run, specification)
-        for name in asked:
-            if run.has(name):
-                continue
-            for kept in run.set_aside(name):
-                progress(f"kept {kept}, which this run did not write", 0, 1)
-            if name in ("build", "scan") and electrode is None:
-                electrode = stages.make_electrode(specification)
-            _do(name, run, specification, electrode, executor, progress)
-        if asked == STAGES:
-            finish(run)
-        compared = "compare" in asked
-        return _summary(run) | ({"comparison": read_comparison(folder / analysis.COMPARISON)} if compared else {})
+    with opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor:
+        # A specification whose electrode cannot be built is refused before anything is written.
+        electrode = None if resume else stages.make_electrode(specification)
+        request = _request(specification)
+        with open_run(folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock) as run:
+            _remember(run, specification)
+            _walk(run, asked, specification, electrode, executor, progress)
+            if asked == STAGES:
+                finish(run)
+            compared = "compare" in asked
+            return _summary(run) | ({"comparison": read_comparison(folder / analysis.COMPARISON)} if compared else {})
+
+
+def _walk(
+    run: RunFolder,
+    asked: Sequence[str],
+    specification: Specification,
+    electrode: Electrode | None,
+    executor: Executor,
+    progress: Progress,
+) -> None:
+    """Do the stages that are not done yet."""
+    for name in asked:
+        if run.has(name):
+            continue
+        for kept in run.set_aside(name):
+            progress(f"kept {kept}, which this run did not write", 0, 1)
+        if name in ("build", "scan") and electrode is None:
+            electrode = stages.make_electrode(specification)
+        _do(name, run, specification, electrode, executor, progress)
 
 
 def build_run(

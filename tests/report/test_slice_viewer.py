@@ -14,7 +14,7 @@ from npsi_twin.report import slice_viewer as module
 from npsi_twin.report import turntable as turntable_module
 from npsi_twin.report.page import Table, write_page
 from npsi_twin.report.slice_viewer import Thinned, smallest_factor
-from npsi_twin.report.turntable import turntable
+from npsi_twin.report.turntable import turned, turntable
 from npsi_twin.volumes import Phase, Volume
 
 
@@ -99,14 +99,16 @@ def test_a_turntable_turns_what_can_be_coloured(tmp_path, write_run, monkeypatch
     recovered = measure(
         Volume(arrays["segmentation"]["phase"], 50.0), Volume(arrays["reconstruction"]["attenuation_per_um"], 50.0)
     )
-    around = turntable(tmp_path, {"recovered": recovered}, voxel_nm=50.0)
+    around = turntable({"recovered": turned(tmp_path, "recovered", {"recovered": recovered}, voxel_nm=50.0)})
     assert list(around.frames) == ["Recovered"]
     frames = around.frames["Recovered"]
     assert len(frames) == len(around.angles_deg)
     assert len(set(frames)) > len(frames) / 2
     assert all(frame.startswith("data:image/png;base64,") for frame in frames)
     blind = measure(Volume(arrays["segmentation"]["phase"], 50.0))
-    assert turntable(tmp_path, {"recovered": blind}, voxel_nm=50.0) is None
+    assert turned(tmp_path, "recovered", {"recovered": blind}, voxel_nm=50.0) is None
+    assert turned(tmp_path, "truth", {"recovered": blind}, voxel_nm=50.0) is None
+    assert turntable({"truth": None, "recovered": None}) is None
 
 
 class Sources(HTMLParser):

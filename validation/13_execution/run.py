@@ -23,8 +23,10 @@ from watched import COMMAND, timed  # noqa: E402
 from npsi_twin.specification import preset_specification, to_toml  # noqa: E402
 from npsi_twin.variations import with_values  # noqa: E402
 
-#: One thread a process, whoever does the work.
-ONE_THREAD = dict.fromkeys(("NPSI_TWIN_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+#: One thread a worker; what a run does itself has as many threads as there are workers.
+ONE_THREAD, TWO_THREADS = (
+    dict.fromkeys(("NPSI_TWIN_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), number) for number in "12"
+)
 #: Two hundred needles of 4 rows, of which the truth alone is measured.
 SWEEP = """
 preset = "tiny"
@@ -84,16 +86,18 @@ def workers() -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         timed(["run", "--preset", "tiny", "--out", str(scratch / "warm")])
-        own = {"one": ["--workers", "1"], "two": ["--workers", "2"]}
+        own = {"one": ("1", ONE_THREAD), "two": ("2", TWO_THREADS)}
         seconds = {
-            called: timed(["run", *given, "--threads", "1", "--out", str(scratch / called)], ONE_THREAD)[0]
-            for called, given in own.items()
+            called: timed(["run", "--workers", number, "--threads", "1", "--out", str(scratch / called)], environment)[
+                0
+            ]
+            for called, (number, environment) in own.items()
         }
         os.environ.update(ONE_THREAD)
         cluster = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
         with distributed.LocalCluster(**cluster, local_directory=str(scratch / "dask")) as made:
             given = ["--scheduler", made.scheduler_address, "--threads", "1"]
-            seconds["dask"] = timed(["run", *given, "--out", str(scratch / "dask-run")], ONE_THREAD)[0]
+            seconds["dask"] = timed(["run", *given, "--out", str(scratch / "dask-run")], TWO_THREADS)[0]
         found = {called: hashes(scratch / folder) for called, folder in
                  (("one", "one"), ("two", "two"), ("dask", "dask-run"))}  # fmt: skip
         stages = {called: stage_seconds(scratch / called) for called in ("one", "two")}
@@ -103,6 +107,7 @@ def workers() -> list[Row]:
     told = (
         f"{gain:.2f} ({seconds['one']:.0f} against {seconds['two']:.0f} s; slabs alone {slabbed[0] / slabbed[1]:.2f})"
     )
+    print({called: {name: round(taken, 1) for name, taken in of.items()} for called, of in stages.items()})
     return [
         row("whole road, two workers beside one, a thread each", "at least 1.7", told, gain >= 1.7),
         row(

@@ -30,7 +30,7 @@ from npsi_twin.report.figures import (
 from npsi_twin.report.page import Picture, Section, write_page
 from npsi_twin.report.run_tables import comparison_tables, number
 from npsi_twin.report.slice_viewer import slice_viewer
-from npsi_twin.report.turntable import turntable
+from npsi_twin.report.turntable import turned, turntable
 from npsi_twin.specification import Specification
 from npsi_twin.storage.formats import open_scan
 from npsi_twin.storage.hdf5 import open_hdf5
@@ -119,15 +119,17 @@ def write_run_page(
     """
     pristine = specification.ageing.condition == "pristine"
     parts = partial(_part_of_page, folder, measured, pristine)
-    around, (viewer, *section), heights, scanned = in_order(executor, parts, _PARTS, stage="report", progress=progress)
+    drawn = dict(zip(_PARTS, in_order(executor, parts, _PARTS, stage="report", progress=progress), strict=True))
+    around = turntable({name: drawn[name] for name in ("truth", "recovered")})
+    viewer, *section = drawn["slices"]
     sections: list[Section] = [
         viewer,
-        *around,
+        *([around] if around is not None else []),
         *comparison_tables(comparison),
         *budget_picture(folder, specification),
-        *heights,
+        *drawn["heights"],
         *section,
-        *scanned,
+        *drawn["scan"],
     ]
     with written_whole(folder / "report.html") as path:
         write_page(
@@ -140,17 +142,16 @@ def write_run_page(
 
 
 #: What of a page is drawn by itself, the longest first.
-_PARTS = ("bodies", "slices", "heights", "scan")
+_PARTS = ("truth", "recovered", "slices", "heights", "scan")
 
 
-def _part_of_page(folder: Path, measured: Mapping[str, Measurements], pristine: bool, part: str) -> list[Section]:
-    """Draw one part of the page of a whole run."""
+def _part_of_page(folder: Path, measured: Mapping[str, Measurements], pristine: bool, part: str) -> Any:
+    """Draw one part of the page of a whole run: frames of bodies, or sections."""
     scan_file = open_scan(folder / "scan.h5")
     pixel_nm = scan_file.beam.pixel_nm
     match part:
-        case "bodies":
-            around = turntable(folder, measured, voxel_nm=pixel_nm)
-            return [] if around is None else [around]
+        case "truth" | "recovered":
+            return turned(folder, part, measured, voxel_nm=pixel_nm)
         case "slices":
             has_truth = (folder / "truth.h5").is_file()
             still, *section = _slice_pictures(folder, pixel_nm) if has_truth else [_rows_picture(folder, pixel_nm)]

@@ -30,13 +30,21 @@ FRAMES, _LARGEST, _EDGE = 15, 1_000_000, 240
 _SKY_REACH_NM = 400.0
 
 
-def turntable(folder: Path, measured: Mapping[str, Measurements], *, voxel_nm: float) -> Turntable | None:
-    """Draw truth, where there is one, and segmentation of a run from all around.
+#: Files of a run folder with labels and with attenuation.
+_SOURCES = {"truth": ("truth.h5", "truth.h5"), "recovered": ("segmentation.h5", "reconstruction.h5")}
+#: RGBA frames on sheets of one size, (frames, rows, columns, 4).
+Sheets = NDArray[np.float64]
+
+
+def turned(folder: Path, name: str, measured: Mapping[str, Measurements], *, voxel_nm: float) -> Sheets | None:
+    """Draw the truth or what was recovered from all around.
 
     Parameters
     ----------
     folder
         The run folder.
+    name
+        ``truth`` or ``recovered``.
     measured
         ``recovered``, and ``truth`` where there is one: the attenuation of foil and air.
     voxel_nm
@@ -44,19 +52,31 @@ def turntable(folder: Path, measured: Mapping[str, Measurements], *, voxel_nm: f
 
     Returns
     -------
-    Turntable or None
-        None where neither volume has both a foil and air, without which colours mean nothing, or where it has fewer
-        slices than one thinned voxel.
+    ndarray or None
+        None where it was not measured, where the volume lacks foil or air, without which colours mean nothing, or where
+        it has fewer slices than one thinned voxel.
     """
-    sources = {
-        "truth": (folder / "truth.h5", folder / "truth.h5"),
-        "recovered": (folder / "segmentation.h5", folder / "reconstruction.h5"),
-    }
-    turns = {}
-    for name in ("truth", "recovered"):
-        seen = _bodies(*sources[name], measured[name], voxel_nm) if name in measured else None
-        if seen is not None:
-            turns[name.capitalize()] = _turned(seen)
+    if name not in measured:
+        return None
+    labels, attenuation = _SOURCES[name]
+    seen = _bodies(folder / labels, folder / attenuation, measured[name], voxel_nm)
+    return None if seen is None else _turned(seen)
+
+
+def turntable(sheets: Mapping[str, Sheets | None]) -> Turntable | None:
+    """Put what was drawn from all around side by side.
+
+    Parameters
+    ----------
+    sheets
+        By name, from `turned`.
+
+    Returns
+    -------
+    Turntable or None
+        None where there is nothing to see.
+    """
+    turns = {name.capitalize(): drawn for name, drawn in sheets.items() if drawn is not None}
     if not turns:
         return None
     # All frames are cut alike, so that the bodies stand still while the camera goes round.
@@ -102,8 +122,8 @@ def _bodies(labels_path: Path, attenuation_path: Path, measured: Measurements, v
     )
 
 
-def _turned(seen: Bodies) -> NDArray[np.float64]:
-    """Return RGBA frames on sheets of one size, (frames, rows, columns, 4)."""
+def _turned(seen: Bodies) -> Sheets:
+    """Return the frames of one body."""
     nz, ny, nx = seen.silicon.shape
     recipe = RenderingRecipe(
         pixel_nm=seen.voxel_nm * max(math.hypot(nz, nx), ny) / _EDGE,
