@@ -237,7 +237,7 @@ def perfect_imaging():
         update={"tortuosity": False, "bodies": False, "correlation_lag_nm": 0.0, "local_thickness_crop_nm": 0.0}
     )
     pairs = list(perfect_pairs(6 if WHOLE else 1, recipe))
-    many = list(perfect_pairs(80 if WHOLE else 2, lean))
+    many = list(perfect_pairs(48 if WHOLE else 2, lean))
     for name, of in (*((name, pairs) for name in SILICON_OR_NOT), ("euler_density_per_um3", many)):
         true, seen = (sum(pair[side][name].value for pair in of) for side in (0, 1))
         yield {
