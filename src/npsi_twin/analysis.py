@@ -41,10 +41,11 @@ def segment_reconstruction(
 ) -> None:
     """Segment the reconstruction of a run, whole: its foil and its histogram are those of all slices."""
     with run.stage("segment", SEGMENTATION, inputs=(RECONSTRUCTION,)) as facts:
-        work = partial(_segmented, specification.segmentation)
-        # A method of one's own was registered in this process, and no other knows it.
-        known = executor if specification.segmentation.method in BUILT_IN else InProcess()
-        for told in in_order(known, work, [run.path], stage="segment", progress=progress):
+        recipe = specification.segmentation
+        # A method of one's own was registered in this process, and a forest's file is seen from where it runs.
+        anywhere = recipe.method in BUILT_IN and recipe.method != "forest"
+        who = executor if anywhere else InProcess()
+        for told in in_order(who, partial(_segmented, recipe), [run.path], stage="segment", progress=progress):
             facts |= told
 
 
