@@ -80,7 +80,12 @@ def error_of(row, metric, of):
 
 
 def find(rows, study):
-    """Return errors by metric, dose and method, in the order of the scans, and who did best."""
+    """Return errors by metric, dose and method, in the order of the scans, and who did best.
+
+    A scan that no method segments says nothing of methods, and is left out.
+    """
+    refused = _refused_by_all(rows)
+    rows = [row for row in rows if _scan(row) not in refused]
     errors = {
         metric: {
             dose: {
@@ -97,6 +102,15 @@ def find(rows, study):
         metric: {dose: _best(by_method) for dose, by_method in by_dose.items()} for metric, by_dose in errors.items()
     }
     return {"errors": errors, "best": best}
+
+
+def _scan(row):
+    return row["state"], row["specimen"], row["dose"]
+
+
+def _refused_by_all(rows):
+    """Return the scans that no method segmented."""
+    return {_scan(row) for row in rows} - {_scan(row) for row in rows if not row["failure"]}
 
 
 def _size(errors):
@@ -163,8 +177,13 @@ def parts_of(result, rows, study):
             ("method", *(f"{dose} dose" for dose in study["dose"])),
             [(name, *(told(by_method[name], 2, "+") for by_method in of_metric.values())) for name in study["method"]],
         )
+    by_all = _refused_by_all(rows)
     refused = sorted(
-        {f"- {r['state']}, {r['dose']} dose, {r.get('method', '')}: {r['failure']}" for r in rows if r["failure"]}
+        {
+            f"- {r['state']}, {r['dose']} dose, {'every method' if _scan(r) in by_all else r['method']}: {r['failure']}"
+            for r in rows
+            if r["failure"]
+        }
     )
     return {
         "answer": answer(result, study),

@@ -115,3 +115,18 @@ def test_input_is_untouched_and_output_read_only_and_repeatable(needle):
     assert np.array_equal(before, needle.attenuation.values)
     assert first.surface_nm.tobytes() == second.surface_nm.tobytes()
     assert not first.foil.flags.writeable
+
+
+def test_a_lump_beside_the_flank_of_a_bare_foil_is_no_layer():
+    rng = np.random.default_rng(3)
+    _, y, x = np.indices((8, 160, 160), sparse=True)
+    foil = (y >= 100) & (((x - 80) / 60) ** 2 + ((y - 100) / 40) ** 2 <= 1)
+    lump = (y >= 100) & (y < 116) & (x >= 144) & (x < 158)
+    grey = 0.0471 * foil + 0.0151 * lump + rng.normal(0, 0.001, foil.shape)
+    volume = Volume(grey.astype(np.float32), 50.0)
+    assert find_collector(volume).tilt_deg < 1
+    # on its side the same foil with a layer along all of it is still refused
+    layer = (y >= 60) & (y < 100) & (abs(x - 80) < 60)
+    turned = np.swapaxes(grey + 0.0151 * layer, 1, 2)
+    with pytest.raises(DataError, match="left of"):
+        find_collector(Volume(turned.astype(np.float32), 50.0))

@@ -273,6 +273,7 @@ def _refuse_a_foil_that_is_not_below(values: NDArray[Any], foil: BoolArray, voxe
     # Where a flank runs out slowly, what is far off sideways lies right below the foil, in its blur.
     clear = ~ndimage.maximum_filter(body, (1, 2 * near + 1, 2 * near + 1))
     signals: dict[str, float] = {}
+    counts: dict[str, int] = {}
     for side, axis, sign in (("above", 1, -1), ("below", 1, 1), ("left of", 2, -1), ("right of", 2, 1)):
         body_at, clear_at, grey_at = (np.moveaxis(array, axis, 0) for array in (body, clear, grey))
         if sign < 0:
@@ -281,8 +282,10 @@ def _refuse_a_foil_that_is_not_below(values: NDArray[Any], foil: BoolArray, voxe
         reach = range(near, min(far, edge.shape[0] - 1) + 1)
         samples = [grey_at[1 + k :][edge[: edge.shape[0] - k] & clear_at[1 + k :]] for k in reach]
         found = np.concatenate(samples) if samples else np.empty(0)
-        signals[side] = float(found.mean()) if found.size >= 16 else 0.0
-    brightest = max(signals, key=lambda side: signals[side])
+        signals[side], counts[side] = (float(found.mean()) if found.size >= 16 else 0.0), found.size
+    # A layer lies along one of the long sides; beside a short flank, what has come off a bare foil may lie.
+    long = [side for side, count in counts.items() if 2 * count >= max(counts.values())]
+    brightest = max(long, key=lambda side: signals[side])
     plateau = float(np.median(values[foil]))
     # np-Si is 0.13 of copper; a twentieth of copper more than above the foil is a layer on the wrong side, not noise
     if signals[brightest] > signals["above"] + 0.05 * plateau:
