@@ -38,7 +38,11 @@ def truth_of(specification):
 
 def recovered_of(specification):
     """Scan the scene and reconstruct the scan: attenuation, 1/um."""
-    lines, taken = _line_integrals(_turning(specification))
+    return reconstructed(*_line_integrals(_turning(specification)), specification)
+
+
+def reconstructed(lines, taken, specification):
+    """Expose line integrals that a projector has taken, and reconstruct the scan: attenuation, 1/um."""
     microscope, recipe = specification.microscope, specification.reconstruction
     rows = range(microscope.detector.rows)
     scan = expose(lines, microscope, rows, seeds=Seeds(specification.seed), projector=taken).scan

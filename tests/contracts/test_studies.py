@@ -16,9 +16,9 @@ from npsi_twin.morphology.segmentation import SegmentationRecipe
 from npsi_twin.phantoms.draws import PhantomRecipe, draw_specimen, phantom_base
 from npsi_twin.phantoms.ranges import load_ranges, parse_ranges
 from npsi_twin.seeds import Seeds
-from npsi_twin.specification import parse_values
+from npsi_twin.specification import Specification, parse_values
 from npsi_twin.variations import with_values
-from npsi_twin.volumes import Volume
+from npsi_twin.volumes import Phase, Volume, VoxelGrid
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
 
@@ -107,3 +107,25 @@ def test_what_changes_a_verdict_is_told(study):
     page = module.parts_of(result, rows, design | {"quick": False})
     assert any("T_ratio_1000_2nd" in point for point in page["answer"])
     assert page["refused"] == ["- 1000/500, specimen 0, all of it: does not pack"]
+
+
+@pytest.mark.parametrize("study", ["detectability"], indirect=True)
+def test_planted_objects_have_their_volume_and_are_found_in_true_labels(study):
+    module, design = study
+    assert len(list(module.conditions(design, False))) == 8  # of ten, the base is walked once
+    specimen = with_values(Specification(), design["base"]).electrode.specimen
+    grid = VoxelGrid((48, 256, 256), 50.8)
+    objects = module.plant(design["design"], specimen, 48 * grid.voxel_nm, np.random.default_rng(1))
+    attenuation = module.attenuation_of(objects, grid, specimen, 8.0)
+    phases = np.select([attenuation > 0.03, attenuation > 0.0075], [Phase.CURRENT_COLLECTOR, Phase.SILICON], Phase.VOID)
+    found = module.shares_found(objects, Volume(phases.astype(np.uint8), grid.voxel_nm))
+    assert {planted.kind for planted in objects} == set(module.KINDS)
+    for planted, share in zip(objects, found, strict=True):
+        if planted.blank:
+            assert share == 0
+        elif planted.size_nm > 3 * grid.voxel_nm:
+            assert share > 0.5
+    ball = max((planted for planted in objects if planted.kind == "pore"), key=lambda planted: planted.size_nm)
+    volume_nm3 = ball.share_of_voxels(grid)[1].sum() * grid.voxel_nm**3
+    # 125 samples a voxel on a ball of some ten voxels across
+    assert volume_nm3 == pytest.approx(np.pi / 6 * ball.size_nm**3, rel=0.02)
