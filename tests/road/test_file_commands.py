@@ -12,9 +12,17 @@ import tifffile
 
 from npsi_twin.cli import app
 from npsi_twin.cli_options import ProjectorOption, RouteOption
-from npsi_twin.errors import DataError, IncompatibleError, MissingBackendError, OutOfRangeWarning, ParameterError
-from npsi_twin.execution import ExecutionRecipe
+from npsi_twin.errors import (
+    DataError,
+    IncompatibleError,
+    MissingBackendError,
+    OutOfRangeWarning,
+    ParameterError,
+    ResourceError,
+)
+from npsi_twin.execution import ExecutionRecipe, read_state
 from npsi_twin.object_scan import microscope_from, scan_object
+from npsi_twin.plan import plan_object_scan
 from npsi_twin.projectors.choice import ProjectorName, available_projector
 from npsi_twin.reconstruction.route import ReconstructionRecipe
 from npsi_twin.storage.formats import open_scan
@@ -86,6 +94,19 @@ def test_the_layout_and_the_number_of_workers_change_no_count(cylinder, microsco
         np.testing.assert_array_equal(
             getattr(first.read(range(4)), name), getattr(second.read(range(4)), name), err_msg=name
         )
+
+
+def test_memory_decides_the_height_of_slabs(cylinder, microscope, tmp_path):
+    options = {"voxel_nm": 40.0, "compounds": tmp_path / "c.toml"}
+    with pytest.raises(ResourceError, match="--max-memory: got 1MB; scan needs"):
+        scan_object(cylinder, tmp_path / "a", microscope, **options, max_memory="1MB")
+    assert not (tmp_path / "a").exists()
+    two = plan_object_scan(microscope, ExecutionRecipe(slab_rows=2)).memory_bytes
+    scan_object(cylinder, tmp_path / "a", microscope, **options, max_memory=f"{two / 1e6 + 0.01:.2f}MB")
+    assert read_state(tmp_path / "a")["request"]["execution"] == ExecutionRecipe(slab_rows=2).digest()
+    with pytest.raises(ResourceError, match="--max-memory: got 1MB; reconstruct needs"):
+        reconstruct_file(tmp_path / "a" / "scan.h5", tmp_path / "b", max_memory="1MB")
+    assert not (tmp_path / "b").exists()
 
 
 def test_an_object_that_does_not_fit_is_refused_before_anything_is_written(cylinder, microscope, tmp_path):

@@ -142,7 +142,12 @@ def best_cut(shares: Iterable[FloatArray]) -> float:
     Parameters
     ----------
     shares
-        Chances to be silicon, 0 to 1, in parts.
+        Chances to be silicon, 0 to 1, in parts of any shape (n,).
+
+    Returns
+    -------
+    float
+        0 to 1, in steps of a thousandth; 1 where nothing has a chance.
 
     Examples
     --------
@@ -165,7 +170,8 @@ def best_cut(shares: Iterable[FloatArray]) -> float:
 def feature_slabs(view: LayerView, widths_nm: tuple[float, ...]) -> Iterator[tuple[slice, FloatArray]]:
     """Yield the features of a slab of slices at a time, (z, row between air and foil, x, feature).
 
-    The slabs keep memory small and change nothing: each is given the slices that its features see.
+    The slabs keep memory small and change nothing: each is given the slices that its features see. The grey that they
+    are counted in is the whole volume's, which is smoothed for it once, 4 bytes a voxel.
     """
     unit = _unit_per_um(view, widths_nm)
     values, voxel_nm = view.attenuation.values[:, view.rows], view.attenuation.voxel_nm
