@@ -3,7 +3,8 @@ import pytest
 
 from npsi_twin.errors import DataError, IncompatibleError, NotConvergedError
 from npsi_twin.reconstruction.alignment import find_rotation_axis, half_turn, is_truncated
-from npsi_twin.reconstruction.corrections import CorrectionRecipe, correct
+from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
+from npsi_twin.reconstruction.corrections import correct
 from npsi_twin.scan import ParallelBeam
 
 

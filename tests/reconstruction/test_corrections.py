@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from npsi_twin.errors import DataError
-from npsi_twin.reconstruction.corrections import CorrectionRecipe, correct
+from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
+from npsi_twin.reconstruction.corrections import correct
 from npsi_twin.scan import ParallelBeam, Scan
 
 RECIPE = CorrectionRecipe()

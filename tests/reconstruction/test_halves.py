@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from npsi_twin.errors import DataError, IncompatibleError
-from npsi_twin.reconstruction.corrections import CorrectionRecipe
+from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
 from npsi_twin.reconstruction.halves import half_scan, noise_map, reconstruct_halves
 from npsi_twin.reconstruction.reprojection import AlignmentRecipe
 from npsi_twin.reconstruction.rings import RingRecipe

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from npsi_twin.errors import DataError
-from npsi_twin.reconstruction.corrections import CorrectionRecipe, correct, illumination_of
+from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
+from npsi_twin.reconstruction.corrections import correct, illumination_of
 from npsi_twin.scan import ParallelBeam, Scan
 
 VIEWS, ROWS, COLUMNS = 40, 3, 64

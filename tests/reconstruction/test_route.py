@@ -4,7 +4,7 @@ import pytest
 from npsi_twin.errors import IncompatibleError, MissingBackendError, ParameterError
 from npsi_twin.projectors.choice import choose_projector
 from npsi_twin.reconstruction.algorithms import fbp
-from npsi_twin.reconstruction.corrections import CorrectionRecipe
+from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
 from npsi_twin.reconstruction.iteration import IterationRecipe
 from npsi_twin.reconstruction.reprojection import AlignmentRecipe
 from npsi_twin.reconstruction.rings import RingRecipe

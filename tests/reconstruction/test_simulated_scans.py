@@ -10,7 +10,8 @@ import pytest
 
 from npsi_twin.comparison.resolution import shell_correlation
 from npsi_twin.comparison.stage_accuracy import StageAccuracy, StageMotion, stage_accuracy
-from npsi_twin.reconstruction.corrections import CorrectionRecipe, illumination_of
+from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
+from npsi_twin.reconstruction.corrections import illumination_of
 from npsi_twin.reconstruction.reprojection import AlignmentRecipe
 from npsi_twin.reconstruction.rings import RingRecipe
 from npsi_twin.reconstruction.route import ReconstructionRecipe, prepare, reconstruct

@@ -5,7 +5,8 @@ import pytest
 
 from npsi_twin.errors import IncompatibleError, NotConvergedError
 from npsi_twin.projectors.analytic import Ellipse, line_integrals
-from npsi_twin.reconstruction.corrections import CorrectionRecipe, correct
+from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
+from npsi_twin.reconstruction.corrections import correct
 from npsi_twin.reconstruction.placement import find_placement
 from npsi_twin.reconstruction.reprojection import AlignmentRecipe
 from npsi_twin.reconstruction.rings import RingRecipe

@@ -11,7 +11,8 @@ from speed import Row, row
 from npsi_twin.comparison.resolution import shell_correlation
 from npsi_twin.comparison.stage_accuracy import StageMotion, stage_accuracy
 from npsi_twin.errors import OutOfRangeWarning
-from npsi_twin.reconstruction.corrections import CorrectionRecipe, illumination_of
+from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
+from npsi_twin.reconstruction.corrections import illumination_of
 from npsi_twin.reconstruction.reprojection import AlignmentRecipe
 from npsi_twin.reconstruction.rings import RingRecipe
 from npsi_twin.reconstruction.route import Plan, ReconstructionRecipe, prepare, reconstruct

@@ -6,24 +6,20 @@ that changes slowly across the detector does not matter. Holds where bad pixels 
 detector that has many.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
 from npsi_twin.errors import DataError
+from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
 from npsi_twin.volumes import FloatArray
-
-if TYPE_CHECKING:
-    from npsi_twin.reconstruction.corrections import CorrectionRecipe
 
 #: A median absolute deviation times this is the standard deviation of a normal distribution.
 _MAD_TO_SIGMA = 1.4826
 
 
 def find_bad_pixels(
-    gain: NDArray[np.float64], dark: NDArray[np.float64], recipe: "CorrectionRecipe"
+    gain: NDArray[np.float64], dark: NDArray[np.float64], recipe: CorrectionRecipe
 ) -> NDArray[np.bool_]:
     """Find dead and hot pixels from the mean flat and dark.
 
@@ -48,7 +44,7 @@ def find_bad_pixels(
 
     Examples
     --------
-    >>> from npsi_twin.reconstruction.corrections import CorrectionRecipe
+    >>> from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
     >>> gain = np.full((1, 32), 1000.0)
     >>> gain[0, 7] = 3.0
     >>> np.flatnonzero(find_bad_pixels(gain, np.zeros((1, 32)), CorrectionRecipe()))

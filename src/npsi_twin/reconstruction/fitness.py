@@ -14,7 +14,8 @@ import warnings
 import numpy as np
 
 from npsi_twin.errors import DataError, OutOfRangeWarning
-from npsi_twin.reconstruction.corrections import Corrected, CorrectionRecipe
+from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
+from npsi_twin.reconstruction.corrections import Corrected
 from npsi_twin.scan import Scan
 
 #: Share of transmissions below one count above which a scan says more about the floor than about the sample.

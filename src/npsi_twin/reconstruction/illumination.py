@@ -19,16 +19,13 @@ Holds for patterns that are the same in every row up to the flats themselves, an
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npsi_twin.errors import DataError
+from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
 from npsi_twin.scan import Scan
-
-if TYPE_CHECKING:
-    from npsi_twin.reconstruction.corrections import CorrectionRecipe
 
 #: Steps of the reweighted least squares that minimise a sum of lengths; the amounts settle to 1e-3 in about ten.
 _REWEIGHTINGS = 20
@@ -67,7 +64,7 @@ class Illumination:
 
 
 def find_illumination(
-    scan: Scan, recipe: "CorrectionRecipe", dark: NDArray[np.float64], good: NDArray[np.bool_]
+    scan: Scan, recipe: CorrectionRecipe, dark: NDArray[np.float64], good: NDArray[np.bool_]
 ) -> Illumination | None:
     """Find the beam of every view.
 

@@ -81,7 +81,8 @@ def find_placement(
 
     Examples
     --------
-    >>> from npsi_twin.reconstruction.corrections import CorrectionRecipe, correct
+    >>> from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
+    >>> from npsi_twin.reconstruction.corrections import correct
     >>> from npsi_twin.scan import ParallelBeam, Scan
     >>> beam = ParallelBeam(np.pi * np.arange(90) / 90, columns=64, pixel_nm=50.0)
     >>> line = np.exp(-(((np.arange(64) - 30.3 - 15 * np.cos(beam.angles_rad[:, None])) / 4) ** 2))[:, None]

@@ -21,7 +21,8 @@ from npsi_twin.projectors.contract import Projector
 from npsi_twin.recipes import MadeBy, Recipe, parameter
 from npsi_twin.reconstruction.algorithms import extend, fbp, sirt_fbp
 from npsi_twin.reconstruction.alignment import AxisMethod
-from npsi_twin.reconstruction.corrections import CorrectionCounts, CorrectionRecipe, correct, illumination_of
+from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
+from npsi_twin.reconstruction.corrections import CorrectionCounts, correct, illumination_of
 from npsi_twin.reconstruction.filters import sirt_fbp_taps
 from npsi_twin.reconstruction.fitness import judge_counts
 from npsi_twin.reconstruction.illumination import Illumination

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from npsi_twin.reconstruction.corrections import CorrectionCounts, CorrectionRecipe, correct
+from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
+from npsi_twin.reconstruction.corrections import CorrectionCounts, correct
 from npsi_twin.reconstruction.illumination import Illumination
 from npsi_twin.reconstruction.rings import RingRecipe, remove_stripes
 from npsi_twin.reconstruction.row_shifts import halo_rows, take_rows_back
