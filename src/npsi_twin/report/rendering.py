@@ -3,8 +3,9 @@
 `Bodies` (shares of silicon and foil, normalised attenuation) -> `Rendering`: what each sample of the picture shows,
 how bright it is lit, and the attenuation that colours it; `npsi_twin.report.state_figures` turns it into colours.
 
-The model: the surface is where the Gaussian-smoothed share of a body, interpolated linearly, crosses one half, and its
-normal n is the gradient there. With V = 1 where the way is free and 0 where a body stands in it, the light is
+The model: the surface is where the Gaussian-smoothed share of a body, interpolated linearly, crosses one half (or, with
+``surface = "volume"``, where silicon crosses the share above which lies its volume), and its normal n is the gradient
+there. With V = 1 where the way is free and 0 where a body stands in it, the light is
 
     light = a <V>_sky + (1 - a) mean over the lamp of max(n . l, 0) V,   <V>_sky = sum (n . d) V / sum (n . d),
 
@@ -12,7 +13,8 @@ Lambert's law under a lamp of finite size and a uniform sky that reaches a bound
 attenuation of the body itself, the least-squares mu of attenuation = mu * share near the surface, so that a voxel that
 is only half silicon does not look half as dense.
 
-Holds for bodies thicker than about two and a half standard deviations of the smoothing (thinner ones vanish), and for
+Holds for bodies thicker than about two and a half standard deviations of the smoothing (thinner ones vanish, or swell
+where the volume is kept), and for
 a smoothing of at least 0.7 voxels (less leaves steps in the light). Nothing is random, and every sample of the picture
 is computed alone, so the number of threads changes nothing.
 
@@ -25,7 +27,7 @@ as normals).
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +58,10 @@ class RenderingRecipe(Recipe):
     smoothing_nm: float = parameter(
         60.0, "standard deviation of the smoothing of shares", unit="nm",
         source="inferred: the paper's resolution", gt=0, le=1e4,
+    )  # fmt: skip
+    surface: Literal["half", "volume"] = parameter(
+        "half", "smoothed share at which silicon ends: one half, or the one above which lies silicon's own volume, for "
+        "voxels as coarse as its ligaments", source="assumed",
     )  # fmt: skip
     lamp_azimuth_deg: float = parameter(
         -45.0, "lamp about the foil's normal, from the camera; negative is to the left", unit="deg",
@@ -248,7 +254,7 @@ def render_around(bodies: Bodies, recipe: RenderingRecipe, azimuths_deg: Sequenc
     Rendering
         One for each azimuth, as `render` gives it.
     """
-    volumes = _volumes(bodies, recipe.smoothing_nm / bodies.voxel_nm, with_haze=recipe.haze_per_um > 0)
+    volumes = _volumes(bodies, recipe)
     for azimuth_deg in azimuths_deg:
         yield _seen(bodies, volumes, recipe.model_copy(update={"azimuth_deg": float(azimuth_deg)}))
 
@@ -315,20 +321,30 @@ def _lamp(recipe: RenderingRecipe) -> Floats:
     return np.array([middle, *around])
 
 
-def _volumes(bodies: Bodies, sigma: float, *, with_haze: bool) -> Volumes:
+def _volumes(bodies: Bodies, recipe: RenderingRecipe) -> Volumes:
     """Smooth the shares, in a rim of nothing that the smoothing and the sides of the block need."""
+    sigma = recipe.smoothing_nm / bodies.voxel_nm
     rim = math.ceil(3 * sigma) + 2
 
     def smooth(values: FloatArray) -> Any:
         return ndimage.gaussian_filter(np.pad(values, rim), sigma, mode="constant", truncate=3.0)
 
     foil = smooth(bodies.foil)
-    field = np.maximum(smooth(bodies.silicon), foil)
+    silicon = smooth(bodies.silicon)
+    if recipe.surface == "volume":
+        silicon *= 0.5 / _level_of_volume(silicon, float(bodies.silicon.sum(dtype=np.float64)))
+    field = np.maximum(silicon, foil)
     # Copper's own part, known since its attenuation is 1, is taken out of voxels that silicon and foil share.
     weighted = smooth(bodies.silicon * (bodies.normalised_attenuation - bodies.foil))
     weight = smooth(bodies.silicon * bodies.silicon)
-    haze = np.pad(bodies.light_solids, rim) if with_haze else np.zeros((1, 1, 1), np.float32)
+    haze = np.pad(bodies.light_solids, rim) if recipe.haze_per_um > 0 else np.zeros((1, 1, 1), np.float32)
     return Volumes(field, foil, weighted, weight, haze, _free_blocks(field))
+
+
+def _level_of_volume(shares: FloatArray, volume: float) -> float:
+    """Return the share above which as many voxels lie as ``volume`` says; one half where there is nothing."""
+    above = round(volume)
+    return float(np.partition(shares, -above, axis=None)[-above]) if above else 0.5
 
 
 def _free_blocks(field: FloatArray) -> NDArray[np.uint8]:

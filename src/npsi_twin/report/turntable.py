@@ -1,8 +1,9 @@
 """The bodies of a run from all around: frames that the page turns through.
 
 Labels and attenuation of a run folder -> `Turntable`. Volumes are thinned as for the slice viewer, so that one frame
-takes a fraction of a second, and then seen by `npsi_twin.report.rendering`: surfaces where the smoothed share of a
-body crosses one half, coloured by attenuation with the foil 1 and air 0. Light comes from the camera's left in every
+takes a fraction of a second, and then seen by `npsi_twin.report.rendering`: the foil's surface where its smoothed share
+crosses one half, silicon's where its volume is kept, since thinned voxels are hardly smaller than its ligaments;
+coloured by attenuation with the foil 1 and air 0. Light comes from the camera's left in every
 frame.
 """
 
@@ -129,6 +130,7 @@ def _turned(seen: Bodies) -> Sheets:
         pixel_nm=seen.voxel_nm * max(math.hypot(nz, nx), ny) / _EDGE,
         samples_per_edge=1,
         smoothing_nm=max(60.0, 0.8 * seen.voxel_nm),
+        surface="volume",
         sky_reach_nm=_SKY_REACH_NM,
     )
     pictures = [painted(picture) for picture in render_around(seen, recipe, _angles())]
