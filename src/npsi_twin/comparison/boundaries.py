@@ -164,9 +164,7 @@ def _corner_codes(mask: BoolArray) -> NDArray[np.uint8]:
     """Return, for every corner inside the volume, the eight voxels that meet there as bits."""
     codes = mask.astype(np.uint8)
     for axis, bits in ((2, 1), (1, 2), (0, 4)):
-        near, far = (
-            codes[(slice(None),) * axis + (part,)] for part in (slice(None, -1), slice(1, None))
-        )
+        near, far = (codes[(slice(None),) * axis + (part,)] for part in (slice(None, -1), slice(1, None)))
         codes = far << np.uint8(bits)
         codes |= near
     return codes
@@ -179,7 +177,7 @@ def _areas_by_distance(codes: NDArray[np.uint8], others: NDArray[np.uint8]) -> F
     """
     here = _carries_surface(codes)
     squared = squared_distance(~_carries_surface(others))[here]
-    return np.bincount(squared.astype(np.intp), weights=_corner_areas()[codes[here]])
+    return np.asarray(np.bincount(squared.astype(np.intp), weights=_corner_areas()[codes[here]]), np.float64)
 
 
 def _carries_surface(codes: NDArray[np.uint8]) -> BoolArray:
