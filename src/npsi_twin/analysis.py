@@ -2,7 +2,8 @@
 
 `segment_reconstruction` (segmentation.h5) sees nothing of the truth, `measure_run` (measurements.csv, measurements.h5)
 asks the same of both, and `compare_run` (comparison.json) holds them against each other and the published numbers. A
-volume is the task of an executor: a foil, a histogram or a connected body does not end where a slab does.
+volume, or one way of scoring it, is the task of an executor: a foil, a histogram or a connected body does not end where
+a slab does.
 """
 
 from functools import partial
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from npsi_twin.comparison.agreement import compare
-from npsi_twin.comparison.segmentation_accuracy import score
+from npsi_twin.comparison.label_scores import PARTS, LabelScores, Part, joined, score_labels
 from npsi_twin.execution import Executor, InProcess, Progress, RunFolder, in_order, write_text_whole, written_whole
 from npsi_twin.morphology.measure import MeasurementRecipe, Measurements, measure
 from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
@@ -19,6 +20,7 @@ from npsi_twin.morphology.segmentation_recipe import BUILT_IN
 from npsi_twin.specification import Specification
 from npsi_twin.stages import RECONSTRUCTION, SCAN_TRUTH, TRUTH
 from npsi_twin.storage.measurements import comparison_json, measurements_csv, read_measurements, write_measurements
+from npsi_twin.storage.own_labels import open_truth, true_volume
 from npsi_twin.storage.stage_motion import compare_motion
 from npsi_twin.storage.volumes import read_volume, write_volume
 
@@ -74,18 +76,41 @@ def measure_run(run: RunFolder, specification: Specification, *, executor: Execu
         )
 
 
-def compare_run(run: RunFolder, specification: Specification) -> None:
-    """Hold the recovered numbers against the truth and the published ones of that state; write what came out."""
+def _scored(folder: Path, part: Part) -> LabelScores:
+    """Score the labels of a run in one way, reading of the truth what that needs."""
+    truth = open_truth(folder)
+    return score_labels(
+        read_volume(truth.path, "phase"),
+        read_volume(folder / SEGMENTATION),
+        silicon_fraction=true_volume(truth, "silicon_fraction") if part == "overlaps" else None,
+        particle_id=true_volume(truth, "particle_id") if part == "sizes" else None,
+        parts=[part],
+    )
+
+
+def compare_run(run: RunFolder, specification: Specification, *, executor: Executor, progress: Progress) -> None:
+    """Hold the recovered numbers against the truth and the published ones of that state; write what came out.
+
+    Parameters
+    ----------
+    run, specification
+        The run, and what was asked for.
+    executor, progress
+        Who scores the labels, one way of scoring a task, and whom to tell how many are done.
+    """
     motion = (RECONSTRUCTION, SCAN_TRUTH) if (run.path / SCAN_TRUTH).is_file() else ()
     with run.stage("compare", COMPARISON, inputs=(MEASURED_MAPS, SEGMENTATION, *motion)):
         measured = read_measurements(run.path / MEASURED_MAPS)
-        accuracy = None
+        scores = None
         if (run.path / TRUTH).is_file():
-            accuracy = score(read_volume(run.path / TRUTH, "phase"), read_volume(run.path / SEGMENTATION))
+            # The longest first, so that nobody waits for it at the end.
+            found = in_order(executor, partial(_scored, run.path), PARTS[::-1], stage="compare", progress=progress)
+            scores = joined([*found][::-1])
         ageing = specification.ageing
         # A cycled cell opened without its lithium is none that the paper speaks of.
         published = ageing.condition == "pristine" or ageing.end_state == "lithiated"
         state = ageing.condition if published else None
+        accuracy = None if scores is None else scores.accuracy
         comparison = compare(measured.get("truth"), measured["recovered"], accuracy=accuracy, state=state)
         stage = compare_motion(run.path / RECONSTRUCTION, run.path / SCAN_TRUTH) if motion else None
-        write_text_whole(run.path / COMPARISON, comparison_json(comparison, stage))
+        write_text_whole(run.path / COMPARISON, comparison_json(comparison, stage, scores))

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from npsi_twin.comparison.label_scores import PARTS
 from npsi_twin.errors import ParameterError, ResourceError
 from npsi_twin.execution import ExecutionRecipe, available_cpus
 from npsi_twin.morphology.profiles import AIR_BAND_NM
@@ -47,13 +48,13 @@ _S_PER_VOXEL_AND_VIEW_BY_SIRT = 0.16e-9  # one step: a projection along rays and
 _S_PER_VOXEL_ITERATED = {"landweber": 12e-9, "cgls": 18e-9, "tv": 26e-9}
 _S_PER_VOXEL_SEGMENTED = 185e-9
 _S_PER_VOXEL_MEASURED, _S_PER_VOXEL_OF_LAYER = 90e-9, 750e-9  # of one of the two volumes; of the box round its layer
-_S_PER_VOXEL_COMPARED = 30e-9
+_S_PER_VOXEL_COMPARED = 95e-9
 _S_REPORT, _S_PER_VOXEL_SHOWN = 8.0, 20e-9  # one section cuts every row
 
 # Bytes of a voxel at a stage's peak; of measuring, of the volume and of the box round the layer.
 _SEGMENT_BYTES = 13  # attenuation, smoothed, and the numbers of bodies or a copy that a quantile sorts
 _MEASURE_BYTES, _LAYER_BYTES = 5, 22  # labels and attenuation; regions, and the basins of the bodies
-_COMPARE_BYTES = 3  # both labels and one mask
+_COMPARE_BYTES = 9  # both labels, masks, and the truth's fractions or particles
 _PROFILE_BYTES = 4  # of a column's voxel in the attenuation's profile, from within the foil to the air
 _TRANSFORM_BYTES = 12  # of a padded voxel of the two-point correlation, of one block of slices
 _REPORT_BYTES = 100e6  # pictures, and volumes thinned to what a page may hold
@@ -166,8 +167,8 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
 def _analysis_costs(specification: Specification, workers: int) -> tuple[StageCost, StageCost, StageCost]:
     """Predict what segmenting, measuring and comparing cost, which hold whole volumes.
 
-    Two workers measure truth and recovered volume at the same time. The layer of an aged electrode may reach as high
-    as the specimen: taken so, which is more than most states need.
+    Two workers measure truth and recovered volume at the same time, and score labels in two ways. The layer of an aged
+    electrode may reach as high as the specimen: taken so, which is more than most states need.
     """
     detector, recipe = specification.microscope.detector, specification.measurement
     layer, specimen = specification.electrode.layer, specification.electrode.specimen
@@ -187,11 +188,11 @@ def _analysis_costs(specification: Specification, workers: int) -> tuple[StageCo
     measure = _MEASURE_BYTES * voxels + profile + max(_LAYER_BYTES * box, transform)
     speed = _REFERENCE_CPUS / available_cpus()
     measure_s = 2 * (voxels * _S_PER_VOXEL_MEASURED + box * _S_PER_VOXEL_OF_LAYER)
-    whole = _PROCESS_BYTES + _SEGMENT_BYTES * voxels
+    whole, scored = (_PROCESS_BYTES + size * voxels for size in (_SEGMENT_BYTES, _COMPARE_BYTES))
     return (
         StageCost("segment", speed * voxels * _S_PER_VOXEL_SEGMENTED, whole, 0.05 * voxels),
         StageCost("measure", speed * measure_s, min(2, workers) * (_PROCESS_BYTES + measure), 1e6),
-        StageCost("compare", speed * voxels * _S_PER_VOXEL_COMPARED, _PROCESS_BYTES + _COMPARE_BYTES * voxels, 1e5),
+        StageCost("compare", speed * voxels * _S_PER_VOXEL_COMPARED, min(len(PARTS), workers) * scored, 1e5),
     )
 
 

@@ -271,9 +271,7 @@ def _do(
         case "measure":
             analysis.measure_run(run, specification, executor=executor, progress=progress)
         case "compare":
-            progress(name, 0, 1)
-            analysis.compare_run(run, specification)
-            progress(name, 1, 1)
+            analysis.compare_run(run, specification, executor=executor, progress=progress)
         case _:
             _report(run, specification, executor, progress)
 

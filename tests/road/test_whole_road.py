@@ -9,12 +9,15 @@ import h5py
 import numpy as np
 import pytest
 
+from npsi_twin.comparison.label_scores import score_labels
 from npsi_twin.errors import DataError, IncompleteError, OutOfRangeWarning, ResourceError
 from npsi_twin.execution import file_sha256
 from npsi_twin.report.turntable import FRAMES
 from npsi_twin.specification import load_specification, preset_specification
 from npsi_twin.stages import make_electrode, truth_grid
+from npsi_twin.storage.measurements import scores_tree
 from npsi_twin.storage.ro_crate import CRATE
+from npsi_twin.storage.volumes import read_volume
 from npsi_twin.twin import STAGES, build_run, reconstruct_file, run_stage, run_twin
 from npsi_twin.verification import verify
 
@@ -131,6 +134,18 @@ def test_the_table_is_complete(run):
     assert rows["thickness_solids_um"]["recovered"] == ""
     comparison = json.loads((run / "comparison.json").read_text())
     assert 0.4 < comparison["segmentation_accuracy"]["dice_silicon_layer"] < 1
+
+
+def test_the_comparison_scores_labels_in_every_way(run):
+    """What `npsi-twin score` says of anybody's labels, a run says of its own."""
+    truth, comparison = run / "truth.h5", json.loads((run / "comparison.json").read_text())
+    volumes = {name: read_volume(truth, name) for name in ("phase", "silicon_fraction", "particle_id")}
+    scores = score_labels(volumes.pop("phase"), read_volume(run / "segmentation.h5"), **volumes)
+    told = scores_tree(scores)
+    assert comparison["label_scores"] == {name: told[name] for name in ("quantities", "curves", "recipe_digest")}
+    assert comparison["label_scores"]["quantities"]["boundary_mean_nm"]["value"] > 0
+    assert comparison["label_scores"]["curves"]["by_ligament"]["n"]
+    assert comparison["segmentation_accuracy"]["confusion_true_by_recovered"] == told["confusion_true_by_recovered"]
 
 
 def test_the_page_needs_no_network(run):

@@ -139,7 +139,12 @@ def measure(labels: Volume, attenuation: Volume | None = None, recipe: Measureme
     thickness, distributions = thickness_quantities(regions, recipe)
     mean_foil, levelled = _from_mean_foil(labels, attenuation, foil, profile, reason, recipe)
     found |= lithium | correlation | thickness | mean_foil
-    curves = {"two_point_correlation": s2, "lithium_degeneracy": line, "attenuation_from_mean_foil": levelled}
+    curves = {
+        "two_point_correlation": s2,
+        "lithium_degeneracy": line,
+        "attenuation_from_local_foil": np.empty((4, 0)) if profile is None else profile.curve(recipe.blocks),
+        "attenuation_from_mean_foil": levelled,
+    }
     nothing = np.full(silicon_nm.shape, np.nan)
     return Measurements(
         {name: found[name] for name in _ORDER},
@@ -272,10 +277,10 @@ def _from_mean_foil(
     """Average the attenuation at equal distance from the plane through the foil's surface, as a flat section would."""
     name = "normalised_attenuation_plateau_mean_foil"
     if attenuation is None or local is None:
-        return {name: missing("", why)}, np.empty((2, 0))
+        return {name: missing("", why)}, np.empty((4, 0))
     _, plane_nm, _ = level_surface(foil.height_nm, foil.voxel_nm)
     if not np.isfinite(plane_nm).all():
-        return {name: missing("", "too few columns with a foil to lay a plane through")}, np.empty((2, 0))
+        return {name: missing("", "too few columns with a foil to lay a plane through")}, np.empty((4, 0))
     row = np.rint(labels.values.shape[1] / 2 - plane_nm / foil.voxel_nm).astype(foil.row.dtype)
     flat = attenuation_profile(
         labels,
@@ -289,7 +294,7 @@ def _from_mean_foil(
     levelled = replace(flat, foil_per_um=local.foil_per_um, air_per_um=local.air_per_um)
     note = f"foil 1, air 0; {low:g} to {high:g} nm above the plane through the foil's surface"
     found = of_map(levelled.plateau_map(low, high), "", note, "no foil, no air or no layer in view")
-    return {name: found}, np.stack([levelled.distance_nm, levelled.normalised])
+    return {name: found}, levelled.curve(recipe.blocks)
 
 
 def _attenuations(profile: AttenuationProfile | None, reason: str, recipe: MeasurementRecipe) -> dict[str, Measured]:
