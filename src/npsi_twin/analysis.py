@@ -6,6 +6,8 @@ volume, or one way of scoring it, is the task of an executor: a foil, a histogra
 a slab does.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from npsi_twin.comparison.agreement import compare
 from npsi_twin.comparison.label_scores import PARTS, LabelScores, Part, joined, score_labels
-from npsi_twin.execution import Executor, InProcess, Progress, RunFolder, in_order, write_text_whole, written_whole
+from npsi_twin.execution import Executor, InProcess, Progress, RunFolder, write_text_whole, written_whole
 from npsi_twin.morphology.measure import MeasurementRecipe, Measurements, measure
 from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.morphology.segmentation_recipe import BUILT_IN
@@ -28,6 +30,22 @@ SEGMENTATION = "segmentation.h5"
 MEASUREMENTS, MEASURED_MAPS, COMPARISON = "measurements.csv", "measurements.h5", "comparison.json"
 
 
+@dataclass
+class Ahead:
+    """What later stages of a walk want and is begun before their turn, so that no worker stands idle.
+
+    Attributes
+    ----------
+    truth
+        Waits for what the truth measures.
+    scores
+        Wait for the scores of the labels, one way of scoring each, in the order of `PARTS`.
+    """
+
+    truth: Callable[[], Measurements] | None = None
+    scores: Sequence[Callable[[], LabelScores]] = ()
+
+
 def _segmented(recipe: SegmentationRecipe, folder: Path) -> dict[str, float]:
     """Segment the reconstruction in a run's folder; return what is told of it."""
     segmentation = segment(read_volume(folder / RECONSTRUCTION), recipe)
@@ -39,16 +57,35 @@ def _segmented(recipe: SegmentationRecipe, folder: Path) -> dict[str, float]:
 
 
 def segment_reconstruction(
-    run: RunFolder, specification: Specification, *, executor: Executor, progress: Progress
+    run: RunFolder,
+    specification: Specification,
+    *,
+    executor: Executor,
+    progress: Progress,
+    ahead: Ahead | None = None,
 ) -> None:
-    """Segment the reconstruction of a run, whole: its foil and its histogram are those of all slices."""
+    """Segment the reconstruction of a run, whole: its foil and its histogram are those of all slices.
+
+    Parameters
+    ----------
+    run, specification
+        The run, and what was asked for.
+    executor, progress
+        Who does it, and whom to tell when it is done.
+    ahead
+        Where the measurement of the truth is begun meanwhile; None begins none.
+    """
     with run.stage("segment", SEGMENTATION, inputs=(RECONSTRUCTION,)) as facts:
         recipe = specification.segmentation
         # A method of one's own was registered in this process, and a forest's file is seen from where it runs.
         anywhere = recipe.method in BUILT_IN and recipe.method != "forest"
         who = executor if anywhere else InProcess()
-        for told in in_order(who, partial(_segmented, recipe), [run.path], stage="segment", progress=progress):
-            facts |= told
+        progress("segment", 0, 1)
+        segmenting = who.begun(partial(_segmented, recipe), run.path)
+        if ahead is not None and (run.path / TRUTH).is_file():
+            ahead.truth = executor.begun(partial(_measured, run.path, specification.measurement), "truth")
+        facts |= segmenting()
+        progress("segment", 1, 1)
 
 
 def _measured(folder: Path, recipe: MeasurementRecipe, which: str) -> Measurements:
@@ -60,15 +97,41 @@ def _measured(folder: Path, recipe: MeasurementRecipe, which: str) -> Measuremen
     return measure(read_volume(folder / SEGMENTATION), read_volume(folder / RECONSTRUCTION), recipe)
 
 
-def measure_run(run: RunFolder, specification: Specification, *, executor: Executor, progress: Progress) -> None:
-    """Measure truth and recovered volume with the same call and write both."""
+def measure_run(
+    run: RunFolder,
+    specification: Specification,
+    *,
+    executor: Executor,
+    progress: Progress,
+    ahead: Ahead | None = None,
+) -> None:
+    """Measure truth and recovered volume with the same call and write both.
+
+    Parameters
+    ----------
+    run, specification
+        The run, and what was asked for.
+    executor, progress
+        Who measures, a volume a task, and whom to tell how many are done.
+    ahead
+        What is begun already, and where the scores of the labels are begun meanwhile; None begins none.
+    """
     truth_file = (TRUTH,) if (run.path / TRUTH).is_file() else ()
-    inputs = (RECONSTRUCTION, SEGMENTATION, *truth_file)
-    with run.stage("measure", MEASUREMENTS, MEASURED_MAPS, inputs=inputs):
-        specimens = ("truth", "recovered") if truth_file else ("recovered",)
+    ahead, early = Ahead() if ahead is None else ahead, ahead is not None
+    with run.stage("measure", MEASUREMENTS, MEASURED_MAPS, inputs=(RECONSTRUCTION, SEGMENTATION, *truth_file)):
         work = partial(_measured, run.path, specification.measurement)
-        found = in_order(executor, work, specimens, stage="measure", progress=progress)
-        measured = dict(zip(specimens, found, strict=True))
+        if truth_file and ahead.truth is None:
+            ahead.truth = executor.begun(work, "truth")
+        waiting = {"recovered": executor.begun(work, "recovered")}
+        if truth_file and early:
+            ahead.scores = _begun_scores(run.path, executor)
+        if ahead.truth is not None:
+            waiting = {"truth": ahead.truth} | waiting
+        measured = {}
+        for done, (name, result) in enumerate(waiting.items()):
+            progress("measure", done, len(waiting))
+            measured[name] = result()
+        progress("measure", len(waiting), len(waiting))
         with written_whole(run.path / MEASURED_MAPS) as path:
             write_measurements(path, measured)
         write_text_whole(
@@ -88,7 +151,19 @@ def _scored(folder: Path, part: Part) -> LabelScores:
     )
 
 
-def compare_run(run: RunFolder, specification: Specification, *, executor: Executor, progress: Progress) -> None:
+def _begun_scores(folder: Path, executor: Executor) -> list[Callable[[], LabelScores]]:
+    # The longest first, so that nobody waits for it at the end.
+    return [executor.begun(partial(_scored, folder), part) for part in PARTS[::-1]][::-1]
+
+
+def compare_run(
+    run: RunFolder,
+    specification: Specification,
+    *,
+    executor: Executor,
+    progress: Progress,
+    ahead: Ahead | None = None,
+) -> None:
     """Hold the recovered numbers against the truth and the published ones of that state; write what came out.
 
     Parameters
@@ -97,15 +172,21 @@ def compare_run(run: RunFolder, specification: Specification, *, executor: Execu
         The run, and what was asked for.
     executor, progress
         Who scores the labels, one way of scoring a task, and whom to tell how many are done.
+    ahead
+        Scores that are begun already.
     """
     motion = (RECONSTRUCTION, SCAN_TRUTH) if (run.path / SCAN_TRUTH).is_file() else ()
     with run.stage("compare", COMPARISON, inputs=(MEASURED_MAPS, SEGMENTATION, *motion)):
         measured = read_measurements(run.path / MEASURED_MAPS)
         scores = None
         if (run.path / TRUTH).is_file():
-            # The longest first, so that nobody waits for it at the end.
-            found = in_order(executor, partial(_scored, run.path), PARTS[::-1], stage="compare", progress=progress)
-            scores = joined([*found][::-1])
+            begun = ahead.scores if ahead is not None and ahead.scores else _begun_scores(run.path, executor)
+            found = []
+            for done, part in enumerate(begun):
+                progress("compare", done, len(begun))
+                found.append(part())
+            progress("compare", len(begun), len(begun))
+            scores = joined(found)
         ageing = specification.ageing
         # A cycled cell opened without its lithium is none that the paper speaks of.
         published = ageing.condition == "pristine" or ageing.end_state == "lithiated"

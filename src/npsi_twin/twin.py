@@ -137,6 +137,8 @@ def _walk(
     progress: Progress,
 ) -> None:
     """Do the stages that are not done yet."""
+    # Whoever stops before a stage does not want it begun.
+    ahead = analysis.Ahead() if "compare" in asked else None
     for name in asked:
         if run.has(name):
             continue
@@ -144,7 +146,7 @@ def _walk(
             progress(f"kept {kept}, which this run did not write", 0, 1)
         if name in ("build", "scan") and electrode is None:
             electrode = stages.make_electrode(specification)
-        _do(name, run, specification, electrode, executor, progress)
+        _do(name, run, specification, electrode, executor, progress, ahead=ahead)
 
 
 def build_run(
@@ -237,6 +239,7 @@ def _do(
     executor: Executor,
     progress: Progress,
     scan_format: stages.ScanFormat = "dataexchange",
+    ahead: analysis.Ahead | None = None,
 ) -> None:
     # What follows was made from files that are about to change.
     for later in STAGES[STAGES.index(name) :]:
@@ -267,11 +270,11 @@ def _do(
         case "reconstruct":
             reconstruct()
         case "segment":
-            analysis.segment_reconstruction(run, specification, executor=executor, progress=progress)
+            analysis.segment_reconstruction(run, specification, executor=executor, progress=progress, ahead=ahead)
         case "measure":
-            analysis.measure_run(run, specification, executor=executor, progress=progress)
+            analysis.measure_run(run, specification, executor=executor, progress=progress, ahead=ahead)
         case "compare":
-            analysis.compare_run(run, specification, executor=executor, progress=progress)
+            analysis.compare_run(run, specification, executor=executor, progress=progress, ahead=ahead)
         case _:
             _report(run, specification, executor, progress)
 
