@@ -12,9 +12,9 @@ Where the flank has fallen below half of the peak, the layer **has lifted**, and
 The mean attenuation at a height is lowest in air, which may also lie under a layer that has lifted. A height carries
 signal where its mean exceeds that by `SIGNAL_ENDS_AT` of the way to the peak and by two standard errors of the
 difference. The layer ends where the signal does that begins at the peak, or, beyond a gap, one that reaches
-`LIFTED_REACHES` of the peak and `LIFTED_ERRORS`. Air begins where, from there outwards, the mean cannot be told from the
-lowest any more, by the same two standard errors. They come from the means of blocks: smoothed noise is correlated, and
-the spread over voxels would make its errors half as large.
+`LIFTED_REACHES` of the peak and `LIFTED_ERRORS`. Air begins where, from there outwards, the mean cannot be told from
+the lowest any more, by the same two standard errors. They come from the means of blocks: smoothed noise is correlated,
+and the spread over voxels would make its errors half as large.
 
 Holds for a layer on a foil at the bottom of the slices, with air in view above it.
 """
@@ -35,8 +35,8 @@ from npsi_twin.volumes import FloatArray, Volume
 SIGNAL_ENDS_AT = 0.05
 #: Share of the peak that a layer beyond a gap reaches; artefacts along the foil reach a tenth in unsmoothed noise.
 LIFTED_REACHES = 0.15
-#: Standard errors of the difference from the lowest mean by which it does so too. The means of some hundred heights of
-#: air range over six of their errors, so that the lowest lies three below and the highest three above: 6 / sqrt(2) = 4.2.
+#: Standard errors of the difference from the lowest mean by which it does so too. The means of some hundred heights
+#: of air range over six of their errors, the lowest three below and the highest three above: 6 / sqrt(2) = 4.2.
 LIFTED_ERRORS = 5.0
 #: Errors of the lowest mean by which a peak exceeds it where there is a layer: more than the six of air.
 SHOWS_ERRORS = 8.0
