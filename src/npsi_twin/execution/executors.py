@@ -261,7 +261,7 @@ def opened_executor(
     Raises
     ------
     ParameterError
-        For fewer than one worker or thread.
+        For fewer than one worker or thread, and for what is no address of a scheduler.
     MissingBackendError
         When there is a scheduler, but Dask is not installed.
     ResourceError
@@ -291,12 +291,28 @@ def _connected(scheduler: str) -> Any:
         raise MissingBackendError(
             "--scheduler needs Dask, which is not here. Install it with: pip install npsi-twin[dask]"
         )
+    _check_address(scheduler)
     try:
         return import_module("distributed").Client(scheduler, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
-    except (OSError, ValueError) as error:  # what answers nothing, and what is no address
+    except OSError as error:
         raise ResourceError(
             f"--scheduler: no Dask scheduler answers at {scheduler} ({error}). Start one with `dask scheduler` and "
             "give the address that it prints."
+        ) from None
+
+
+def _check_address(scheduler: str) -> None:
+    """Refuse what is no address of a scheduler: Dask's client would be left half made, which ends in a traceback."""
+    addressing, registry = (import_module(f"distributed.comm.{name}") for name in ("addressing", "registry"))
+    try:
+        scheme, place = addressing.parse_address(scheduler)
+        registry.get_backend(scheme)
+        if scheme != "inproc":
+            addressing.parse_host_port(place)
+    except ValueError as error:
+        raise ParameterError(
+            f"--scheduler: got {scheduler!r}, which is no address ({error}). Give the one that `dask scheduler` "
+            "prints, tcp://HOST:8786."
         ) from None
 
 
