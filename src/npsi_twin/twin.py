@@ -111,7 +111,9 @@ def run_twin(
     if until not in STAGES:
         raise ParameterError(f"until: got {until!r}; known are {', '.join(STAGES)}.")
     asked = STAGES[: STAGES.index(until) + 1]
-    check_resources(plan_twin(specification, workers=workers).only("electrode", *asked), folder)
+    costs = plan_twin(specification, workers=workers).only("electrode", *asked)
+    costs = costs.beyond(folder) if resume else costs
+    check_resources(costs, folder, scheduler=scheduler, overwrite=overwrite)
     available_projector(specification.execution.projector)
     if "segment" in asked:
         chosen_method(specification.segmentation)
@@ -158,7 +160,8 @@ def build_run(
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Begin a run: make the electrode and write its truth."""
-    check_resources(plan_twin(specification, workers=workers).only("build"), folder)
+    costs = plan_twin(specification, workers=workers).only("electrode", "build")
+    check_resources(costs, folder, scheduler=scheduler, overwrite=overwrite)
     electrode = stages.make_electrode(specification)
     with (
         open_run(folder, request=_request(specification), overwrite=overwrite) as run,
@@ -209,7 +212,8 @@ def run_stage(
             f"example: npsi-twin {_following(folder)}"
         )
     specification = load_specification(folder / SPECIFICATION)
-    check_resources(plan_twin(specification, workers=workers).only(name), folder)
+    costs = plan_twin(specification, workers=workers).only(name).beyond(folder, again=True)
+    check_resources(costs, folder, scheduler=scheduler)
     # A stage alone is asked for as it is now, on purpose; its record says which code did it.
     request = _request(specification) | {"code": begun.get("code")}
     with (
@@ -372,7 +376,8 @@ def reconstruct_file(
         return plan_reconstruction(scan_file, execution, recipe, workers=workers)
 
     execution = slabs_within(specification.execution, max_memory, costs)
-    check_resources(costs(execution), folder)
+    needed = costs(execution).beyond(folder) if resume else costs(execution)
+    check_resources(needed, folder, scheduler=scheduler, overwrite=overwrite)
     # What may fail for the data's sake fails here, before anything is written.
     plan = stages.plan_reconstruction_of(scan_file, recipe, progress)
     reading = reading or Reading()

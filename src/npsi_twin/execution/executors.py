@@ -5,6 +5,7 @@ there. `in_order` brings them into order, so that nothing depends on who was fas
 want of memory) costs its task, which is given to another; a task that takes its workers with it is named.
 """
 
+import math
 import signal
 import sys
 from collections import Counter
@@ -24,6 +25,7 @@ from typing import Any, Protocol, TypeVar
 from npsi_twin.errors import IncompatibleError, MissingBackendError, ParameterError, ResourceError
 from npsi_twin.execution.progress import Progress, silent
 from npsi_twin.execution.software import code_sha256
+from npsi_twin.memory import Memory, memory_there
 from npsi_twin.threads import available_cpus, limit_threads, using_threads
 
 Task = TypeVar("Task")
@@ -284,6 +286,32 @@ def opened_executor(
     else:
         with LocalProcesses(workers, threads) as local:
             yield local
+
+
+def cluster_memory(scheduler: str) -> Memory:
+    """Return the memory of a Dask cluster's smallest worker, infinite where none is there yet.
+
+    A worker has what Dask was told (``--memory-limit``), and no more than its machine and its control group allow.
+
+    Parameters
+    ----------
+    scheduler
+        Address of the scheduler.
+
+    Raises
+    ------
+    ParameterError, MissingBackendError, ResourceError
+        As `opened_executor`.
+    """
+    client = _connected(scheduler)
+    try:
+        told = [worker["memory_limit"] for worker in client.scheduler_info()["workers"].values()]
+        there = [memory.size_bytes for memory in client.run(memory_there).values()]
+    finally:
+        client.close()
+    # Dask says 0 where it was told of no limit.
+    smallest = min([float(limit) for limit in told if limit] + there, default=math.inf)
+    return Memory(smallest, f"the smallest worker of {scheduler} has")
 
 
 def _connected(scheduler: str) -> Any:
