@@ -57,6 +57,7 @@ _S_REPORT, _S_PER_VOXEL_SHOWN = 8.0, 20e-9  # one section cuts every row
 _SEGMENT_BYTES = 13  # attenuation, smoothed, and the numbers of bodies or a copy that a quantile sorts
 _MEASURE_BYTES, _LAYER_BYTES = 5, 22  # labels and attenuation; regions, and the basins of the bodies
 _COMPARE_BYTES = 3  # both labels and one mask
+_SCORE_BYTES = 71  # the truth's labels, fraction and particles; bodies, pairs of them, and distances
 _PROFILE_BYTES = 4  # of a column's voxel in the attenuation's profile, from within the foil to the air
 _TRANSFORM_BYTES = 12  # of a padded voxel of the two-point correlation, of one block of slices
 #: Bytes of a true voxel on disk, as gzip leaves it.
@@ -604,3 +605,14 @@ def measure_file_bytes(shape: tuple[int, int, int], item_bytes: int) -> float:
     24.3
     """
     return _PROCESS_BYTES + math.prod(shape) * (1 + item_bytes + _LAYER_BYTES)
+
+
+def score_file_bytes(shape: tuple[int, int, int], item_bytes: int) -> float:
+    """Predict the memory that scoring labels of a file against a run's truth takes, in bytes.
+
+    Examples
+    --------
+    >>> round(score_file_bytes((1024, 1024, 1024), 1) / 2**30, 1)
+    72.3
+    """
+    return _PROCESS_BYTES + math.prod(shape) * (item_bytes + _SCORE_BYTES)

@@ -29,7 +29,16 @@ from npsi_twin.execution import (
 from npsi_twin.morphology.forest import load_forest
 from npsi_twin.morphology.measure import MeasurementRecipe, measure, relabel
 from npsi_twin.morphology.segmentation import SegmentationRecipe, chosen_method, segment
-from npsi_twin.plan import Costs, check_resources, plan_reconstruction, plan_twin, slabs_within
+from npsi_twin.plan import (
+    Costs,
+    check_file,
+    check_resources,
+    measure_file_bytes,
+    plan_reconstruction,
+    plan_twin,
+    segment_file_bytes,
+    slabs_within,
+)
 from npsi_twin.projectors.choice import available_projector
 from npsi_twin.provenance import finish, input_facts, remember
 from npsi_twin.report.run_page import write_reconstruction_page, write_run_page
@@ -37,7 +46,7 @@ from npsi_twin.specification import Specification, load_specification, parse_val
 from npsi_twin.storage.formats import open_scan
 from npsi_twin.storage.measurements import read_comparison, read_measurements
 from npsi_twin.storage.scanfile import Reading, ThetaUnit
-from npsi_twin.storage.volumes import read_volume, write_volume
+from npsi_twin.storage.volumes import open_volume, write_volume
 from npsi_twin.volumes import Phase
 
 SPECIFICATION = "specification.toml"
@@ -430,15 +439,21 @@ def segment_file(
     forest: Path | None = None,
     dataset: str | None = None,
     voxel_nm: float | None = None,
+    max_memory: str | None = None,
 ) -> dict[str, Any]:
-    """Segment any volume of attenuation in 1/um, by a recipe or a trained forest, and write its labels as HDF5."""
+    """Segment any volume of attenuation in 1/um, by a recipe or a trained forest, and write its labels as HDF5.
+
+    Nothing of a volume is read that would need more than ``max_memory``, such as ``"8GiB"``.
+    """
     if out.suffix not in (".h5", ".hdf5"):
         raise ParameterError(f"--out: got {out.name}; labels are written as HDF5. Give a name that ends in .h5.")
     if out.exists():
         raise DataError(f"{out}: exists. Give another name with --out, or remove it first.")
-    volume = read_volume(path, dataset, voxel_nm=voxel_nm)
-    if volume.values.dtype.kind != "f":
+    found = open_volume(path, dataset, voxel_nm=voxel_nm)
+    if found.dtype.kind != "f":
         raise DataError(f"{path}: holds whole numbers, such as labels; attenuation in 1/um is needed to segment it.")
+    check_file("segment", path, segment_file_bytes(found.shape, found.dtype.itemsize), max_memory)
+    volume = found.whole()
     segmentation = segment(volume, recipe, method=None if forest is None else load_forest(forest))
     with written_whole(out) as temporary:
         write_volume(temporary, "phase", segmentation.labels)
@@ -472,6 +487,7 @@ def measure_file(
     dataset: str | None = None,
     voxel_nm: float | None = None,
     closing_radius_nm: float | None = None,
+    max_memory: str | None = None,
 ) -> dict[str, Any]:
     """Measure any label volume.
 
@@ -487,6 +503,8 @@ def measure_file(
         Edge of a voxel in nm, where the file does not state it.
     closing_radius_nm
         Radius of the ball that closes the silicon into particles; the default of `MeasurementRecipe` when None.
+    max_memory
+        Memory, such as ``"8GiB"``, beyond which nothing of a volume is read.
 
     Returns
     -------
@@ -495,7 +513,10 @@ def measure_file(
     """
     changes = {} if closing_radius_nm is None else {"closing_radius_nm": closing_radius_nm}
     recipe = parse_values(MeasurementRecipe(), changes, "measurement")
-    volume = relabel(read_volume(path, dataset, voxel_nm=voxel_nm), parse_labels(labels))
+    meaning = parse_labels(labels)
+    found = open_volume(path, dataset, voxel_nm=voxel_nm)
+    check_file("measure", path, measure_file_bytes(found.shape, found.dtype.itemsize), max_memory)
+    volume = relabel(found.whole(), meaning)
     quantities = {
         name: {
             "value": None if math.isnan(entry.value) else entry.value,
