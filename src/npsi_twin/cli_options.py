@@ -98,6 +98,9 @@ Scheduler = Annotated[
 MaxMemory = Annotated[
     str | None, typer.Option(help="Memory to stay within, e.g. 8GiB: slabs become as low as that needs.")
 ]
+MaxMemoryOfFile = Annotated[
+    str | None, typer.Option("--max-memory", help="Most memory for a file, e.g. 8GiB, checked before it is read.")
+]
 BreakLock = Annotated[
     bool, typer.Option("--break-lock", help="Take the folder from a process of another machine that is gone.")
 ]

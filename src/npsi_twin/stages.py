@@ -71,7 +71,8 @@ _VOXELS_AT_ONCE = 1 << 24
 SLICES_AT_ONCE = 16
 #: Rows from the middle that tell the axis, and those that are needed to see motion along it.
 _ROWS_LOOKED_AT, _ROWS_ALIGNED = 16, 64
-_TRUTH_FIELDS = {
+#: Data sets of a truth, and their types.
+TRUTH_FIELDS = {
     "phase": np.uint8,
     "void_fraction": np.float32,
     "silicon_fraction": np.float32,
@@ -135,7 +136,7 @@ def truth_grid(specification: Specification) -> VoxelGrid:
 
 def _true_rows(electrode: Electrode, grid: VoxelGrid, energy_kev: float, rows: range) -> Slab:
     composition = voxelise(electrode, grid, rows)
-    arrays = {name: getattr(composition, name) for name in _TRUTH_FIELDS if name != "attenuation_per_um"}
+    arrays = {name: getattr(composition, name) for name in TRUTH_FIELDS if name != "attenuation_per_um"}
     arrays["attenuation_per_um"] = contrast(composition, energy_kev)
     return Slab({name: slices(values, compressed=True) for name, values in arrays.items()}, {})
 
@@ -155,7 +156,7 @@ def build(
         "build",
         partial(_true_rows, electrode, grid, specification.microscope.energy_kev),
         grid,
-        _TRUTH_FIELDS,
+        TRUTH_FIELDS,
         stage_truth(specification.microscope, seeds=Seeds(specification.seed)),
         execution=execution,
         executor=executor,

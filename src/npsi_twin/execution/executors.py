@@ -6,6 +6,7 @@ the others. A worker that dies (killed, or for want of memory) costs its task, w
 takes its workers with it is named.
 """
 
+import math
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ from typing import Any, Protocol, TypeVar, cast
 from npsi_twin.errors import IncompatibleError, MissingBackendError, ParameterError, ResourceError
 from npsi_twin.execution.progress import Progress, silent
 from npsi_twin.execution.software import code_sha256
+from npsi_twin.memory import Memory, memory_there
 from npsi_twin.threads import available_cpus, few_blas_threads, limit_threads, using_threads
 
 Task = TypeVar("Task")
@@ -315,7 +317,7 @@ def opened_executor(
     Raises
     ------
     ParameterError
-        For fewer than one worker or thread.
+        For fewer than one worker or thread, and for what is no address of a scheduler.
     MissingBackendError
         When there is a scheduler, but Dask is not installed.
     ResourceError
@@ -340,17 +342,59 @@ def opened_executor(
             yield local
 
 
+def cluster_memory(scheduler: str) -> Memory:
+    """Return the memory of a Dask cluster's smallest worker, infinite where none is there yet.
+
+    A worker has what Dask was told (``--memory-limit``), and no more than its machine and its control group allow.
+
+    Parameters
+    ----------
+    scheduler
+        Address of the scheduler.
+
+    Raises
+    ------
+    ParameterError, MissingBackendError, ResourceError
+        As `opened_executor`.
+    """
+    client = _connected(scheduler)
+    try:
+        told = [worker["memory_limit"] for worker in client.scheduler_info()["workers"].values()]
+        there = [memory.size_bytes for memory in client.run(memory_there).values()]
+    finally:
+        client.close()
+    # Dask says 0 where it was told of no limit.
+    smallest = min([float(limit) for limit in told if limit] + there, default=math.inf)
+    return Memory(smallest, f"the smallest worker of {scheduler} has")
+
+
 def _connected(scheduler: str) -> Any:
     if find_spec("distributed") is None:
         raise MissingBackendError(
             "--scheduler needs Dask, which is not here. Install it with: pip install npsi-twin[dask]"
         )
+    _check_address(scheduler)
     try:
         return import_module("distributed").Client(scheduler, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
-    except (OSError, ValueError) as error:  # what answers nothing, and what is no address
+    except OSError as error:
         raise ResourceError(
             f"--scheduler: no Dask scheduler answers at {scheduler} ({error}). Start one with `dask scheduler` and "
             "give the address that it prints."
+        ) from None
+
+
+def _check_address(scheduler: str) -> None:
+    """Refuse what is no address of a scheduler: Dask's client would be left half made, which ends in a traceback."""
+    addressing, registry = (import_module(f"distributed.comm.{name}") for name in ("addressing", "registry"))
+    try:
+        scheme, place = addressing.parse_address(scheduler)
+        registry.get_backend(scheme)
+        if scheme != "inproc":
+            addressing.parse_host_port(place)
+    except ValueError as error:
+        raise ParameterError(
+            f"--scheduler: got {scheduler!r}, which is no address ({error}). Give the one that `dask scheduler` "
+            "prints, tcp://HOST:8786."
         ) from None
 
 

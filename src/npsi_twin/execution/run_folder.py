@@ -147,6 +147,38 @@ def read_state(folder: Path) -> dict[str, Any]:
     raise DataError(f"{path}: not the state of a run. Run again with --overwrite.")
 
 
+def finished_bytes(folder: Path) -> dict[str, int]:
+    """Return the sizes of what the finished stages of a run wrote, by stage; those that lack a file are left out.
+
+    Raises
+    ------
+    DataError
+        As `read_state`.
+    """
+    found = {}
+    for stage, entry in read_state(folder)["stages"].items():
+        paths = [folder / name for name in entry["files"]]
+        if all(path.is_file() for path in paths):
+            found[stage] = sum(path.stat().st_size for path in paths)
+    return found
+
+
+def shard_bytes(folder: Path, stage: str, file: str | None) -> int:
+    """Return the size of the slabs of a stage that is not finished.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    stage
+        Name of the stage.
+    file
+        What it writes, beside which slabs lie that stay; None where there is none.
+    """
+    folders = [folder / SHARDS / stage, *([] if file is None else [folder / kept_shards(file)])]
+    return sum(path.stat().st_size for place in folders for path in place.glob("*.h5"))
+
+
 def _within(path: Path, names: Sequence[str]) -> None:
     """Refuse a state that names files outside its folder: anybody may have written it."""
     for name in names:
