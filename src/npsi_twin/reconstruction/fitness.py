@@ -15,15 +15,13 @@ import numpy as np
 
 from npsi_twin.errors import DataError, OutOfRangeWarning
 from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
-from npsi_twin.reconstruction.corrections import Corrected
+from npsi_twin.reconstruction.corrections import TOO_BRIGHT, Corrected
 from npsi_twin.scan import Scan
 
 #: Share of transmissions below one count above which a scan says more about the floor than about the sample.
 _MOST_CLIPPED = 0.05
 #: Shares of saturated values above which a scan is refused, or a warning is due.
 _MOST_SATURATED, _MANY_SATURATED = 0.05, 0.001
-#: Transmission of the outermost columns that neither noise nor refraction makes.
-_TOO_BRIGHT = 1.1
 
 
 def judge_counts(scan: Scan, corrected: Corrected, recipe: CorrectionRecipe) -> None:
@@ -86,7 +84,7 @@ def judge_counts(scan: Scan, corrected: Corrected, recipe: CorrectionRecipe) -> 
     margin = max(1, scan.beam.columns // 50)
     edges = [corrected.line_integrals[:, :, part] for part in (slice(0, margin), slice(-margin, None))]
     brightest = float(np.exp(-min(np.median(edge) for edge in edges)))
-    if brightest > _TOO_BRIGHT and not scan.normalised:
+    if brightest > TOO_BRIGHT and not scan.normalised:
         warnings.warn(
             f"flats: the outermost columns are {brightest:.2f} times as bright as the flats, so that flats and data "
             "differ in flux and every line integral is off by as much. Where these columns show air, --flat-from-air "

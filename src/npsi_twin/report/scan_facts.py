@@ -231,9 +231,6 @@ def _angles_deg(
         ]
     angles = np.asarray(found.theta * factor, np.float64)
     odd = [f"angles: {word.rstrip('.')}" for word in unusual_angles(angles)]
-    turn = np.degrees(np.ptp(angles))
-    if len(angles) > 1 and abs(turn - 180) < 1e-6:
-        odd.append("both 0 and 180 degrees were recorded: one view is there twice, mirrored")
     return np.degrees(angles), odd
 
 

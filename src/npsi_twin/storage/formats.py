@@ -186,12 +186,15 @@ def _angles(
 
 
 def unusual_angles(angles_rad: NDArray[np.float64]) -> list[str]:
-    """Say what a reconstruction with even weights would not expect of the angles: repeats and gaps.
+    """Say what a reconstruction with even weights would not expect of the angles: repeats, gaps, and another order.
 
     Examples
     --------
     >>> unusual_angles(np.radians([0, 1, 1, 2, 3, 4, 60, 61, 62]))
     ['1 of 9 angles is repeated.', 'a gap of 56 degrees after 4 degrees, the usual step being 1.']
+    >>> unusual_angles(np.radians([0, 120, 60, 180]))  # doctest: +NORMALIZE_WHITESPACE
+    ['not in order, 1 of 3 steps goes the other way: taken as they stand, each for the frame in its place.',
+     'both 0 and 180 degrees were recorded: one view is there twice, mirrored.']
     """
     if angles_rad.size < 3:
         return []
@@ -199,7 +202,20 @@ def unusual_angles(angles_rad: NDArray[np.float64]) -> list[str]:
     steps = np.diff(ordered)
     repeated = int(np.count_nonzero(steps < 1e-6))
     words = [f"{repeated} of {ordered.size} angles {'is' if repeated == 1 else 'are'} repeated."] if repeated else []
+    taken = np.diff(np.degrees(angles_rad))
+    forth, back = sorted((np.count_nonzero(taken > 1e-6), np.count_nonzero(taken < -1e-6)), reverse=True)
+    if back:
+        words.append(
+            f"not in order, {back} of {forth + back} steps {'goes' if back == 1 else 'go'} the other way: taken as they "
+            "stand, each for the frame in its place."
+        )
     usual = float(np.median(steps))
+    for turn, view in ((180, "mirrored"), (360, "a full turn later")):
+        # A hundredth of a step is more than encoders miss their marks by, and less than what an open end leaves.
+        if usual > 0 and abs(ordered[-1] - ordered[0] - turn) < usual / 100:
+            words.append(
+                f"both {ordered[0]:.4g} and {ordered[-1]:.4g} degrees were recorded: one view is there twice, {view}."
+            )
     widest = int(np.argmax(steps))
     if usual > 0 and steps[widest] > _GAP * usual:
         words.append(
