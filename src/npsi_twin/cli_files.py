@@ -21,6 +21,7 @@ from npsi_twin.cli_options import (
     is_run_folder,
     measured_text,
     reading_from,
+    tell_where_incomplete,
 )
 from npsi_twin.errors import DataError, ParameterError
 
@@ -101,6 +102,7 @@ def export_volume_file(
         dataset = dataset or ("attenuation_per_um" if what == "truth" else None)
     elif what is not None:
         raise ParameterError(f"export: --what is for the folder of a run; {path} is a volume. Leave it out.")
+    tell_where_incomplete(path)
     volume = open_volume(path, dataset, voxel_nm=voxel_nm)
     typer.echo(f"Wrote {export_volume(volume, out, to)} ({volume.shape}, voxel {volume.voxel_nm:g} nm)")
 
@@ -137,6 +139,7 @@ def score_label_file(
     target = path.parent / "scores.json" if out is None else out
     if target.exists():
         raise DataError(f"{target}: exists. Give another name with --out, or remove it first.")
+    tell_where_incomplete(truth, path)
     true = open_truth(truth)
     labels = read_labels(path, true, parse_labels(meaning), dataset=dataset, voxel_nm=voxel_nm)
     scores = score_labels(
