@@ -132,8 +132,8 @@ def tell_where_incomplete(*paths: Path) -> None:
         if state.get("status") != "complete":
             done = ", ".join(map(str, state["stages"])) or "nothing"
             typer.echo(
-                f"npsi-twin: {folder}: this run is not complete (done: {done}); its files may still be replaced when it "
-                "goes on with --resume.",
+                f"npsi-twin: {folder}: this run is not complete (done: {done}); its files may be replaced when it goes "
+                "on with --resume.",
                 err=True,
             )
 

@@ -51,9 +51,9 @@ def test_a_reconstruction_says_so_and_a_twin_before_its_scan(needle, counts):
 
 
 def test_the_demo_has_views_enough_and_the_published_scan_has_not():
-    """The paper's 1201 views, the last the first mirrored, sample 764 of the 2448 columns around the axis: its own limit, said aloud."""
+    """1201 views, the last the first mirrored, sample 764 of 2448 columns: the paper's own limit, said aloud."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         judge_views(told_beam(parse_specification("").microscope, seeds=Seeds(1)))
-    with pytest.warns(OutOfRangeWarning, match="those of two pixels within 764 pixels around the axis"):
+    with pytest.warns(OutOfRangeWarning, match="two pixels are resolved within 764 pixels around the axis"):
         judge_views(told_beam(preset_specification("zhao2018").microscope, seeds=Seeds(1)))

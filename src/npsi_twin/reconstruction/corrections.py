@@ -27,7 +27,6 @@ from npsi_twin.reconstruction.outliers import find_zingers, replace_values
 from npsi_twin.scan import ParallelBeam, Scan
 from npsi_twin.volumes import FloatArray
 
-
 #: Transmission that neither noise nor refraction makes.
 TOO_BRIGHT = 1.1
 

@@ -98,8 +98,8 @@ def judge_counts(scan: Scan, corrected: Corrected, recipe: CorrectionRecipe) -> 
 def judge_views(beam: ParallelBeam, width_px: int | None = None) -> None:
     """Warn of fewer views than what is reconstructed needs to be sampled everywhere.
 
-    Views turned by ``pi / n`` lie ``pi * N / (2 * n)`` pixels apart at the rim of a circle of ``N`` pixels; where that is
-    beyond one pixel, details of two pixels fall between them. Directions count, not frames: an even number of views
+    Views turned by ``pi / n`` lie ``pi * N / (2 * n)`` pixels apart at the rim of a circle of ``N`` pixels; where that
+    is beyond one pixel, details of two pixels fall between them. Directions count, not frames: an even number of views
     over a full turn sees everything twice.
 
     Parameters
@@ -116,7 +116,7 @@ def judge_views(beam: ParallelBeam, width_px: int | None = None) -> None:
 
     References
     ----------
-    Crowther, DeRosier & Klug (1970), Proc. R. Soc. Lond. A 317, 319-340, doi:10.1098/rspa.1970.0119, eq. 20.
+    Crowther, DeRosier & Klug (1970), Proc. R. Soc. Lond. A 317, 319-340, doi:10.1098/rspa.1970.0119.
 
     Examples
     --------
@@ -129,9 +129,9 @@ def judge_views(beam: ParallelBeam, width_px: int | None = None) -> None:
     if directions < needed:
         warnings.warn(
             f"few views: {directions} directions for slices of {width} pixels, which pi/2 x {width} = {needed} sample "
-            f"everywhere. At the rim only details of {np.pi * width / directions:.1f} pixels are resolved, those of two "
-            f"pixels within {2 * directions / np.pi:.0f} pixels around the axis; finer ones beyond leave streaks. Take "
-            "more views, or a narrower sample.",
+            f"everywhere. Details of two pixels are resolved within {2 * directions / np.pi:.0f} pixels around the "
+            f"axis, at the rim those of {np.pi * width / directions:.1f} pixels; finer ones leave streaks. Take more "
+            "views, or a narrower sample.",
             OutOfRangeWarning,
             stacklevel=1,  # said from here, so that a run that is told so before its scan is not told again after it
         )

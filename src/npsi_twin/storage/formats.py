@@ -205,8 +205,8 @@ def unusual_angles(angles_rad: NDArray[np.float64]) -> list[str]:
     forth, back = sorted((np.count_nonzero(taken > 1e-6), np.count_nonzero(taken < -1e-6)), reverse=True)
     if back:
         words.append(
-            f"not in order, {back} of {forth + back} steps {'goes' if back == 1 else 'go'} the other way: taken as they "
-            "stand, each for the frame in its place."
+            f"not in order, {back} of {forth + back} steps {'goes' if back == 1 else 'go'} the other way: taken as "
+            "they stand, each for the frame in its place."
         )
     usual = float(np.median(steps))
     widest = int(np.argmax(steps))
