@@ -47,6 +47,7 @@ from npsi_twin.cli_options import (
     print_result,
     reading_from,
     specification_from,
+    tell_where_incomplete,
 )
 from npsi_twin.cli_progress import progress_shown
 from npsi_twin.errors import ParameterError
@@ -369,6 +370,7 @@ def segment(
         raise ParameterError("segment: a volume needs --out, the label file to write.")
     from npsi_twin.twin import segment_file
 
+    tell_where_incomplete(path)
     recipe = None if spec is None else specification_from(spec, None, None).segmentation
     result = segment_file(path, out, recipe, forest=forest, dataset=dataset, voxel_nm=voxel_nm, max_memory=max_memory)
     print_result(result, as_json, lambda _: f"Wrote {out}. Next: npsi-twin measure {out}")
@@ -405,6 +407,7 @@ def measure(
         return
     from npsi_twin.twin import measure_file
 
+    tell_where_incomplete(path)
     result = measure_file(
         path,
         labels=labels or OWN_LABELS,

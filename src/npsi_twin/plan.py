@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from npsi_twin.comparison.label_scores import PARTS
 from npsi_twin.errors import ResourceError
@@ -304,9 +305,10 @@ def _scan_cost(microscope: MicroscopeRecipe, execution: ExecutionRecipe, workers
     making = 4 * SLICES_AT_ONCE * width**2 + max(40 * part_rows * width**2, projector_bytes)
     lines = (fine_slab * (2 if stage.axis_tilt_deg else 1) + slab) * width / 2
     imaging = _TRANSFER_BYTES * width + threads * _LINE_BYTES * lines + _COUNT_BYTES * slab * detector.columns * views
-    disk, kind = 2.0 * counts, np.dtype(np.uint16)
+    disk = 2.0 * counts
+    kind: DTypeLike = np.uint16
     if execution.keep_transmission:
-        disk, kind = disk + 4.0 * views * detector.rows * detector.columns, np.dtype(np.float32)
+        disk, kind = disk + 4.0 * views * detector.rows * detector.columns, np.float32
     return StageCost(
         "scan",
         voxelise_s + _REFERENCE_CPUS / available_cpus() * seconds,

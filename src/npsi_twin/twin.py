@@ -26,6 +26,7 @@ from npsi_twin.execution import (
     write_text_whole,
     written_whole,
 )
+from npsi_twin.execution.locks import check_free
 from npsi_twin.morphology.forest import load_forest
 from npsi_twin.morphology.measure import MeasurementRecipe, measure, relabel
 from npsi_twin.morphology.segmentation import SegmentationRecipe, chosen_method, segment
@@ -120,6 +121,8 @@ def run_twin(
     if until not in STAGES:
         raise ParameterError(f"until: got {until!r}; known are {', '.join(STAGES)}.")
     asked = STAGES[: STAGES.index(until) + 1]
+    # At once, and not only when an electrode, which may take minutes, is built.
+    check_free(folder, break_lock=break_lock)
     costs = plan_twin(specification, workers=workers).only("electrode", *asked)
     costs = costs.beyond(folder) if resume else costs
     check_resources(costs, folder, scheduler=scheduler, overwrite=overwrite)

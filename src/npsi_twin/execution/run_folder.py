@@ -240,7 +240,10 @@ def open_run(
         raise ResourceError(f"{folder}: cannot be made ({error.strerror}). Give another --out.") from None
     with locked(folder):
         run = RunFolder(folder)
-        remove_partial(folder)
+        # Here and in folders of its own, such as that of figures; another run in it has a lock of its own.
+        below = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+        for place in (folder, *(path for path in below if not (path / STATE).exists())):
+            remove_partial(place)
         if present and resume:
             run.state = read_state(folder)
             _same_request(folder, run.state.get("request", {}), request)

@@ -295,7 +295,8 @@ def write_reconstruction_page(
         f"({found['rotation_axis_method']}). Stripes taken out of the line integrals: "
         f"{found['stripes_removed_rms']:.2g} root mean square. Bad pixels replaced: {counts['bad_pixels']}; "
         f"transmissions below one count: {counts['clipped']}; saturated: {counts['saturated']}; zingers replaced: "
-        f"{counts['zingers']}; values that were no numbers: {counts['not_finite']}."
+        f"{counts['zingers']}; values that were no numbers: {counts['not_finite']}. "
+        f"Brighter than the flats by more than 10 %, and kept: {counts['brighter']}."
         + (" The dark level is taken as zero." if counts["darks_assumed_zero"] else ""),
     ]
     if not scan_file.pixel_known:
