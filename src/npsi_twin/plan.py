@@ -249,8 +249,8 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
 def _analysis_costs(specification: Specification, workers: int) -> tuple[StageCost, StageCost, StageCost]:
     """Predict what segmenting, measuring and comparing cost, which hold whole volumes.
 
-    Two workers measure the truth while the reconstruction is segmented, and score labels in two ways. The layer of an aged
-    electrode may reach as high as the specimen: taken so, which is more than most states need.
+    Two workers measure the truth while the reconstruction is segmented, and score labels in two ways. The layer of an
+    aged electrode may reach as high as the specimen: taken so, which is more than most states need.
     """
     detector, recipe = specification.microscope.detector, specification.measurement
     layer, specimen = specification.electrode.layer, specification.electrode.specimen
