@@ -1,7 +1,10 @@
 """What a run will cost: memory, disk and time of every stage, before anything runs.
 
 Each stage's cost is the count of what it handles (voxels, polar samples, counts) times a constant that was measured on
-two cores of a server. Times scale with the machine, memory and disk do not.
+two cores of a server (AMD EPYC): processor time of 16 rows x 1224 columns x 601 views, every artefact, and the clock of
+64 rows x 2448 columns x 1201 views (``validation/13_execution``). What all processors share is told for as many as
+there are; what one of them does alone (packing and writing, segmenting, comparing, drawing) does not get faster with
+more. Memory and disk do not depend on the machine.
 """
 
 import math
@@ -25,7 +28,16 @@ from npsi_twin.projectors.fourier import GRID_BYTES
 from npsi_twin.projectors.lanes import LANES
 from npsi_twin.reconstruction.route import ReconstructionRecipe
 from npsi_twin.specification import Specification
-from npsi_twin.stages import RECONSTRUCTION, SCAN, SLICES_AT_ONCE, TRUTH, TRUTH_FIELDS, fine_parts, truth_grid
+from npsi_twin.stages import (
+    RECONSTRUCTION,
+    ROWS_LOOKED_AT,
+    SCAN,
+    SLICES_AT_ONCE,
+    TRUTH,
+    TRUTH_FIELDS,
+    fine_parts,
+    truth_grid,
+)
 from npsi_twin.storage.scanfile import ScanFile
 from npsi_twin.txm.microscope import MicroscopeRecipe, simulation_grid
 
@@ -37,7 +49,8 @@ _COUNT_BYTES = 8  # transmission, and counts while they are looked through
 
 # Seconds on the reference machine for one of what is counted.
 _S_PER_PARTICLE = 17e-3  # packing, pore network and its level
-_S_PER_TRUE_VOXEL = 320e-9  # voxelise, attenuation, compress, write
+_S_PER_TRUE_VOXEL = 40e-9  # voxelise, attenuation
+_S_PER_TRUE_VOXEL_PACKED = 190e-9  # gzip of ten arrays, on one thread
 _S_PER_FINE_VOXEL = 75e-9  # voxelise and attenuation on the simulation grid, on one thread
 _ROWS_A_THREAD = 16  # that the voxeliser gives one thread
 _S_PER_VOXEL_CHECKED = 5e-9  # before it is projected, on one thread
@@ -46,17 +59,22 @@ _SHARE_PER_FURTHER_BAND = 0.2  # of that: a large grid's rows are transformed ag
 _S_PER_SAMPLE_PROJECTED = 1.5e-9  # gridding and transform of one fine column of one view of one fine row
 _S_PER_SAMPLE_BLURRED = 2.5e-9  # and its way through the optics
 _S_PER_COUNT = 25e-9  # photons and camera, and writing
-_S_PER_SINOGRAM_SAMPLE = 75e-9  # corrections, rings, backprojection
+_S_PER_SAMPLE_LOOKED_AT = 0.43e-6  # rotation axis, from a few rows, on one thread
+_S_PER_PIXEL_AND_STEP = 0.6e-6  # SIRT-FBP filters, which take the square root of the number of steps
+_S_PER_SINOGRAM_SAMPLE = 80e-9  # corrections, rings, backprojection
+_S_PER_VOXEL_WRITTEN = 50e-9  # checksums, hashes, and copying, on one thread
 _S_PER_VOXEL_AND_VIEW_BY_SIRT = 0.16e-9  # one step: a projection along rays and its transpose
 # One step of the others on a convolution: two transforms of twice the width, and what each does beside them.
 _S_PER_VOXEL_ITERATED = {"landweber": 12e-9, "cgls": 18e-9, "tv": 26e-9}
-_S_PER_VOXEL_SEGMENTED = 185e-9
+_S_PER_VOXEL_SEGMENTED = 320e-9
 _S_PER_VOXEL_MEASURED, _S_PER_VOXEL_OF_LAYER = 90e-9, 750e-9  # of one of the two volumes; of the box round its layer
 _S_PER_VOXEL_COMPARED = 95e-9
-_S_REPORT, _S_PER_VOXEL_SHOWN = 8.0, 20e-9  # one section cuts every row
+_S_REPORT, _S_PER_VOXEL_SHOWN = 7.0, 60e-9  # one section cuts every row
 
 # Bytes of a voxel at a stage's peak; of measuring, of the volume and of the box round the layer.
 _SEGMENT_BYTES = 13  # attenuation, smoothed, and the numbers of bodies or a copy that a quantile sorts
+_BYTES_OF_SAMPLE_LOOKED_AT = 24  # of the rows that tell the axis
+_FILTER_BYTES = 64  # of a pixel of the slice by which filters are found
 _MEASURE_BYTES, _LAYER_BYTES = 5, 22  # labels and attenuation; regions, and the basins of the bodies
 _COMPARE_BYTES = 9  # both labels, masks, and the truth's fractions or particles
 _SCORE_BYTES = 71  # the truth's labels, fraction and particles; bodies, pairs of them, and distances
@@ -70,7 +88,7 @@ _REPORT_BYTES = 100e6  # pictures, and volumes thinned to what a page may hold
 #: Where the slabs of a stage lie that is not finished, if they stay beside a file that refers to them.
 _VIRTUAL = {"build": TRUTH, "truth": TRUTH, "scan": SCAN, "reconstruct": RECONSTRUCTION}
 #: What the process that began a run does itself, also where a cluster does the rest.
-_NEVER_ON_A_CLUSTER = ("electrode", "compare")
+_NEVER_ON_A_CLUSTER = ("electrode", "axis, filters", "compare")
 
 
 @dataclass(frozen=True)
@@ -168,11 +186,11 @@ class Costs:
 
     def as_text(self) -> str:
         """Return the costs for people."""
-        lines = [f"{'stage':<12} {'time':>10} {'memory':>10} {'disk':>10}"]
+        lines = [f"{'stage':<13} {'time':>10} {'memory':>10} {'disk':>10}"]
         rows = [*self.stages, StageCost("together", self.seconds, self.memory_bytes, self.disk_bytes)]
         for row in rows:
             memory, disk = (f"{size / 2**30:.2f} GiB" for size in (row.memory_bytes, row.disk_bytes))
-            lines.append(f"{row.stage:<12} {_duration(row.seconds):>10} {memory:>10} {disk:>10}")
+            lines.append(f"{row.stage:<13} {_duration(row.seconds):>10} {memory:>10} {disk:>10}")
         lines.append(
             f"with {self.workers} worker(s) on {available_cpus()} processor(s); memory is the peak; at its fullest the "
             f"disk holds {_size(self.fullest_disk_bytes)}"
@@ -224,7 +242,7 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
     truth_bytes = _PACKED_TRUTH_BYTES * math.prod(truth_grid(specification).shape)
     build = StageCost(
         "build",
-        speed * voxels * _S_PER_TRUE_VOXEL,
+        voxels * (speed * _S_PER_TRUE_VOXEL + _S_PER_TRUE_VOXEL_PACKED / min(workers, available_cpus())),
         _PROCESS_BYTES * workers + 60 * workers * slab * columns**2,
         truth_bytes,
         _passing(execution, [(truth_grid(specification).shape, kind) for kind in TRUTH_FIELDS.values()], truth_bytes),
@@ -236,6 +254,7 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
             StageCost("electrode", _particles(specification) * _S_PER_PARTICLE, _PROCESS_BYTES, 0),
             build,
             _scan_cost(microscope, execution, workers),
+            preparation_cost(rows, columns, views, specification.reconstruction),
             reconstruct,
             segment,
             measure,
@@ -274,7 +293,7 @@ def _analysis_costs(specification: Specification, workers: int) -> tuple[StageCo
     measuring = _PROCESS_BYTES + measure
     meanwhile = measuring if workers > 1 else 0.0
     return (
-        StageCost("segment", speed * voxels * _S_PER_VOXEL_SEGMENTED, whole + meanwhile, 0.05 * voxels),
+        StageCost("segment", voxels * _S_PER_VOXEL_SEGMENTED, whole + meanwhile, 0.05 * voxels),
         StageCost("measure", speed * measure_s, min(2, workers) * measuring, 1e6),
         StageCost("compare", speed * voxels * _S_PER_VOXEL_COMPARED, min(len(PARTS), workers) * scored, 1e5),
     )
@@ -430,11 +449,40 @@ def reconstruction_cost(
     disk = 4.0 * rows * width**2
     return StageCost(
         "reconstruct",
-        _REFERENCE_CPUS / available_cpus() * samples * _S_PER_SINOGRAM_SAMPLE + iterations.seconds * rows / slab,
+        _REFERENCE_CPUS / available_cpus() * samples * _S_PER_SINOGRAM_SAMPLE
+        + rows * width**2 * _S_PER_VOXEL_WRITTEN
+        + iterations.seconds * rows / slab,
         workers * (_PROCESS_BYTES + slab * columns * (40 * views + 24 * columns) + iterations.memory_bytes),
         disk,
         _passing(execution or ExecutionRecipe(), [((rows, width, width), np.float32)], disk),
     )
+
+
+def preparation_cost(rows: int, columns: int, views: int, recipe: ReconstructionRecipe) -> StageCost:
+    """Predict what is done once for a whole scan: finding the rotation axis, and filters that no disk keeps yet.
+
+    Alignment, which finds where every view was, is not foreseen.
+
+    Parameters
+    ----------
+    rows, columns, views
+        Of the scan.
+    recipe
+        What is done.
+
+    Examples
+    --------
+    >>> cost = preparation_cost(2048, 2448, 1201, ReconstructionRecipe(algorithm="fbp", rotation_axis_px=1200.0))
+    >>> cost.stage, cost.seconds
+    ('axis, filters', 0.0)
+    """
+    looked_at = min(rows, ROWS_LOOKED_AT) * columns * views
+    seconds = looked_at * _S_PER_SAMPLE_LOOKED_AT if recipe.rotation_axis_px is None else 0.0
+    if recipe.algorithm == "sirt-fbp":
+        steps = math.sqrt(recipe.sirt_iterations)
+        seconds += _REFERENCE_CPUS / available_cpus() * steps * columns**2 * _S_PER_PIXEL_AND_STEP
+    held = max(looked_at * _BYTES_OF_SAMPLE_LOOKED_AT, columns**2 * _FILTER_BYTES)
+    return StageCost("axis, filters", seconds, _PROCESS_BYTES + held, 0.0)
 
 
 def plan_reconstruction(
@@ -443,7 +491,11 @@ def plan_reconstruction(
     """Predict what the reconstruction of a scan file will cost."""
     rows, beam = scan_file.rows, scan_file.beam
     slab = min(execution.slab_rows, rows)
-    return Costs((reconstruction_cost(rows, beam.columns, beam.views, slab, workers, recipe, execution),), workers)
+    stages = (
+        preparation_cost(rows, beam.columns, beam.views, recipe),
+        reconstruction_cost(rows, beam.columns, beam.views, slab, workers, recipe, execution),
+    )
+    return Costs(stages, workers)
 
 
 def within_memory(specification: Specification, most: str | None, *, workers: int = 1) -> Specification:

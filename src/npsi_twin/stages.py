@@ -71,7 +71,7 @@ _VOXELS_AT_ONCE = 1 << 24
 #: What the projector takes at a time: it works on sixteen slices at once.
 SLICES_AT_ONCE = 16
 #: Rows from the middle that tell the axis, and those that are needed to see motion along it.
-_ROWS_LOOKED_AT, _ROWS_ALIGNED = 16, 64
+ROWS_LOOKED_AT, _ROWS_ALIGNED = 16, 64
 #: Data sets of a truth, and their types.
 TRUTH_FIELDS = {
     "phase": np.uint8,
@@ -372,7 +372,7 @@ def _reconstructed_rows(scan_file: ScanFile, recipe: ReconstructionRecipe, plan:
 
 def rows_looked_at(alignment: AlignmentRecipe, rows: int) -> tuple[range, list[range]]:
     """Return the rows of a detector that tell axis and motion, and those that tell the axis' tilt."""
-    middle = middle_rows(rows, _ROWS_ALIGNED if alignment.method != "none" and alignment.rows else _ROWS_LOOKED_AT)
+    middle = middle_rows(rows, _ROWS_ALIGNED if alignment.method != "none" and alignment.rows else ROWS_LOOKED_AT)
     return middle, spread_rows(rows) if alignment.tilt == "fit" else []
 
 
