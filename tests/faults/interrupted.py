@@ -139,32 +139,33 @@ def kill_in_every_stage(act_on, whole, run, stages, places):
 def kills(folder):
     """Kill runs at an event of every stage, again and again, and others at any moment; go on with all."""
     by_event, by_moment = [], []
-    works = {name: functools.partial(walk, small(name)) for name in ("copy", "virtual")}
-    wholes = {name: undisturbed(work, folder / name) for name, work in works.items()}
+    # Once with the page, which is the same for both, and last, where the moments are not those in the middle.
+    works = {
+        "virtual": (functools.partial(walk, small("virtual"), until=BEFORE_THE_PAGE), STAGES[:-1]),
+        "copy": (functools.partial(walk, small("copy")), STAGES),
+    }
+    wholes = {name: undisturbed(work, folder / name) for name, (work, _) in works.items()}
 
     @settings(**ANEW)
     @given(st.tuples(*(PLACES for _ in STAGES)), PLACES)
     def disturb(places, moment):
-        number = len(by_event)
-        name = ("copy", "virtual")[number % 2]
-        work, whole = works[name], wholes[name]
-        by_event.append(kill_in_every_stage(work, whole, folder / f"{number} {name}", STAGES, places))
-        run = folder / f"{number} {name} by moment"
+        name, (work, stages) = list(works.items())[len(by_event)]
+        whole, run = wholes[name], folder / f"{name} by moment"
+        by_event.append(kill_in_every_stage(work, whole, folder / f"{name} by event", stages, places[: len(stages)]))
         code = kill(work, run, seconds=0.02 + moment * whole[2])
         work(run, resume=True, until=BEFORE_THE_PAGE)
-        before_the_page = [name for name in stages_of(run) if name != STAGES[-1]]
+        before_the_page = [stage for stage in stages_of(run) if stage != STAGES[-1]]
         same = before_the_page == list(STAGES[:-1]) and hashes(run).items() <= whole[0].items()
         by_moment.append({"moment": moment, "code": code, "same": same, "left": partial(run)})
 
     disturb()
-    return {"by event": by_event, "by moment": by_moment}
+    return {"by event": by_event, "by moment": by_moment, "of a file": kills_of_a_file(folder / "copy" / "scan.h5")}
 
 
-def kills_of_files(folder):
+def kills_of_a_file(scan):
     """Kill the reconstruction of a scan that has no run at any of its slabs, and then at any moment; go on."""
-    found = []
-    walk(small(), folder / "scanned", until="scan")
-    work = functools.partial(walk_back, folder / "scanned" / "scan.h5")
+    found, folder = [], scan.parent.with_name("of a file")
+    work = functools.partial(walk_back, scan)
     whole = undisturbed(work, folder / "whole")
 
     @settings(**ANEW)
@@ -276,6 +277,6 @@ def anybody(folder):
 
 def main():
     """Do what is asked for in the folder that is given."""
-    known = (kills, kills_of_files, full_disks, small_disk, anybody)
+    known = (kills, full_disks, small_disk, anybody)
     what = {each.__name__: each for each in known}[sys.argv[2]]
     print(json.dumps(what(Path(sys.argv[1]))))
