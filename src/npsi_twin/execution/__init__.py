@@ -6,7 +6,7 @@ not at all. What is written depends neither on who did it, nor in what order, no
 """
 
 from npsi_twin.execution.executors import Executor, InProcess, in_order, map_slabs, opened_executor, slabs
-from npsi_twin.execution.files import file_sha256, write_text_whole, written_hdf5, written_whole
+from npsi_twin.execution.files import file_sha256, flush_to_disk, write_text_whole, written_hdf5, written_whole
 from npsi_twin.execution.progress import Progress, silent
 from npsi_twin.execution.recipe import ExecutionRecipe
 from npsi_twin.execution.run_folder import STATE, RunFolder, open_run, read_state
@@ -23,6 +23,7 @@ __all__ = [
     "available_cpus",
     "code_sha256",
     "file_sha256",
+    "flush_to_disk",
     "in_order",
     "map_slabs",
     "open_run",
