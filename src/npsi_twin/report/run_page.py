@@ -41,6 +41,12 @@ from npsi_twin.volumes import Phase
 SECTION_HEIGHT_NM = 972.0
 
 
+#: Pictures that pages have beside them; which of them, the run decides.
+FIGURES = tuple(
+    f"figures/{name}.png" for name in ("scan", "reconstruction", "slices", "section", "thickness", "profile", "axis")
+)
+
+
 def _figures(folder: Path) -> Path:
     figures = folder / "figures"
     if figures.is_symlink():
@@ -164,8 +170,8 @@ def _part_of_page(folder: Path, measured: Mapping[str, Measurements], pristine: 
 
 
 def budget_picture(folder: Path, specification: Specification) -> list[Picture]:
-    """Return the waterfall of the error budget that `run_budget` left in the run's folder, where one lies there."""
-    picture, tree = folder / "budget.png", folder / "budget.json"
+    """Return the waterfall of the error budget that `run_budget` left in ``budget/`` of a run, if one lies there."""
+    picture, tree = folder / "budget" / "budget.png", folder / "budget" / "budget.json"
     if not (picture.is_file() and tree.is_file()):
         return []
     try:
