@@ -1,9 +1,9 @@
 """Scan your own object: any volume of attenuation, or of labels with compounds, through the very same microscope.
 
 `scan_object` takes a volume file and a microscope and writes a run folder with ``scan.h5`` (what a beamline would
-write), ``truth.h5`` (the object on the voxels of a reconstruction, and what the stage really did), and
-``microscope.toml``. The object is resampled onto the microscope's fine grid by `npsi_twin.resampling`, which conserves
-attenuation, and is projected, imaged and recorded by the same functions as an electrode.
+write), ``truth.h5`` (the object on the voxels of a reconstruction, and what the stage really did), ``microscope.toml``
+and, for labels, ``compounds.toml``. The object is resampled onto the microscope's fine grid by `npsi_twin.resampling`,
+which conserves attenuation, and is projected, imaged and recorded by the same functions as an electrode.
 """
 
 from functools import partial

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast, get_args
 
 import h5py
 import numpy as np
@@ -24,6 +24,7 @@ from npsi_twin.object_scan import COMPOUNDS, MICROSCOPE, microscope_from, scan_o
 from npsi_twin.phantoms.data_set import asked_phantoms, make_phantoms
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import load_specification, parse_values
+from npsi_twin.stages import ScanFormat
 from npsi_twin.state_series import asked_states, make_states
 from npsi_twin.storage.scanfile import Reading
 from npsi_twin.sweeps.request import load_sweep
@@ -148,10 +149,16 @@ def _run_again(folder: Path, again: Path, state: Mapping[str, Any], _: Path | No
             "back, or run the changed one with another --out."
         )
     last = max((stage for stage in state["stages"] if stage in STAGES), key=STAGES.index)
-    scan_format = state["stages"].get("scan", {}).get("format", "dataexchange")
-    if scan_format not in ("dataexchange", "nxtomo"):
-        raise _unsaid(folder, "format", scan_format)
+    # A run of an older version does not say it; nearly all are so, and where not, the comparison tells.
+    scan_format = _scan_format(folder, {"format": "dataexchange"} | state["stages"].get("scan", {}))
     run_twin(specification, again, until=last, scan_format=scan_format, **how)
+
+
+def _scan_format(folder: Path, tree: Mapping[str, Any]) -> ScanFormat:
+    found = tree.get("format")
+    if found in get_args(ScanFormat):
+        return cast(ScanFormat, found)
+    raise _unsaid(folder, "format", found)
 
 
 def _unsaid(folder: Path, key: str, found: object) -> DataError:
@@ -233,7 +240,7 @@ def _scan_again(folder: Path, again: Path, state: Mapping[str, Any], scan: Path 
         unit=_said(folder, stated, "unit", str | None),
         compounds=folder / COMPOUNDS if COMPOUNDS in state["asked"] else None,
         seed=_said(folder, request, "seed", int),
-        scan_format=request["format"],
+        scan_format=_scan_format(folder, request),
         execution=_execution(folder, stated),
         **how,
     )
