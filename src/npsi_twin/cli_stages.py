@@ -64,7 +64,9 @@ def build(
     seed: Seed = None,
     condition: ConditionName = None,
     hypothesis: HypothesisName = None,
+    resume: Resume = False,
     overwrite: Overwrite = False,
+    break_lock: BreakLock = False,
     as_json: Json = False,
 ) -> None:
     """Make the electrode and write its truth (truth.h5).
@@ -82,7 +84,9 @@ def build(
             workers=workers,
             threads=threads,
             scheduler=scheduler,
+            resume=resume,
             overwrite=overwrite,
+            break_lock=break_lock,
             progress=progress,
         )
     print_result(result, as_json, lambda _: f"Wrote {out / 'truth.h5'}. Next: npsi-twin scan {out}")
@@ -152,6 +156,7 @@ def scan(
     scheduler: Scheduler = None,
     max_memory: MaxMemory = None,
     break_lock: BreakLock = False,
+    resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -179,6 +184,7 @@ def scan(
             seed=seed,
             max_memory=max_memory,
             projector=projector,
+            resume=resume,
             overwrite=overwrite,
         )
         _stage(
@@ -217,6 +223,7 @@ def scan(
             workers=workers,
             threads=threads,
             scheduler=scheduler,
+            resume=resume,
             overwrite=overwrite,
             break_lock=break_lock,
             progress=progress,

@@ -2,12 +2,14 @@
 
 `Specification`, `ErrorBudgetRecipe` -> a folder with ``outcomes.csv`` (every metric of every chain that was played),
 ``budget.csv`` and ``budget.json`` (shares of bias and variance with their intervals), ``budget.png`` (the waterfall)
-and ``summary.txt``. What a switch means when it is off is said in `npsi_twin.imaging_chain`, what a share is in
-`npsi_twin.comparison.error_budget`.
+and ``summary.txt``, beside the request (``specification.toml``, ``design.toml``) and ``run.json``. What a switch means
+when it is off is said in `npsi_twin.imaging_chain`, what a share is in `npsi_twin.comparison.error_budget`.
 
 Coalitions that mean the same, because the specification has nothing of what a switch turns off, are one chain: such a
 switch gets exactly zero. A chain that was played is a row, known by a key of all that went into it, so that a run goes
-on where it was interrupted and ends with the same bytes.
+on where it was interrupted and ends with the same bytes, and a larger design takes over the chains of a smaller one.
+
+Chains of one replicate that share line integrals are one task of the executor; a task that was lost is played again.
 """
 
 import csv
@@ -15,7 +17,8 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +34,33 @@ from npsi_twin.comparison.error_budget import (
     share_error,
 )
 from npsi_twin.errors import DataError, NotConvergedError
-from npsi_twin.execution import ExecutionRecipe, Progress, silent, write_text_whole, written_whole
+from npsi_twin.execution import (
+    ExecutionRecipe,
+    Executor,
+    Progress,
+    code_sha256,
+    open_run,
+    opened_executor,
+    silent,
+    write_text_whole,
+    written_whole,
+)
 from npsi_twin.imaging_chain import SWITCHES, Chain, chain_bytes, chain_of, forget, play
 from npsi_twin.morphology.measure import measure
 from npsi_twin.plan import Costs, StageCost, check_resources
+from npsi_twin.provenance import finish, remember
 from npsi_twin.recipes import Recipe, parameter
 from npsi_twin.report.budget_picture import waterfall_figure
 from npsi_twin.seeds import Seeds
-from npsi_twin.specification import Specification
+from npsi_twin.specification import Specification, load_specification, parse_values, to_toml
+from npsi_twin.toml_files import read_toml
 from npsi_twin.volumes import Volume
 
 OUTCOMES, BUDGET, BUDGET_TREE, PICTURE, SUMMARY = (
     "outcomes.csv", "budget.csv", "budget.json", "budget.png", "summary.txt",
 )  # fmt: skip
+SPECIFICATION, DESIGN = "specification.toml", "design.toml"
+_STAGE = "budget"
 #: What is pictured and put into words: metric -> (what people call it, unit).
 TOLD = {
     "porosity_layer": ("porosity of the layer", ""),
@@ -53,6 +70,7 @@ TOLD = {
     "local_thickness_pore_nm": ("pore size (local thickness)", "nm"),
     "normalised_attenuation_plateau": ("normalised attenuation", ""),
 }
+_FILES = (OUTCOMES, BUDGET, BUDGET_TREE, PICTURE, SUMMARY)
 _FACTS = ["key", "replicate", "seed", "switches", "failure"]
 
 
@@ -113,6 +131,12 @@ def run_budget(
     folder: Path,
     recipe: ErrorBudgetRecipe | None = None,
     *,
+    workers: int = 1,
+    threads: int | None = None,
+    scheduler: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    break_lock: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Play the chains, share out every metric's error and write what came out.
@@ -122,10 +146,22 @@ def run_budget(
     specification
         The road whose errors are looked for.
     folder
-        Where the files go; chains that an earlier run left there are taken over where recipes, seed and version are the
-        same. After a change of the code itself give another folder.
+        Where the files go.
     recipe
         The design; the default recipe when None.
+    workers
+        Worker processes; the files are the same for any number, but for ``run.json`` and the crate.
+    threads
+        Threads of each worker; its share of this machine when None.
+    scheduler
+        Address of a Dask scheduler whose workers play the chains instead, ``"tcp://host:8786"``.
+    resume
+        Go on with a budget of the same specification, version and code; its design may be another, of which the chains
+        that are played already are taken over.
+    overwrite
+        Start anew in a folder that holds a budget.
+    break_lock
+        Take the folder from a process of another machine that left its lock behind.
     progress
         Who to tell how far it has come.
 
@@ -137,14 +173,56 @@ def run_budget(
     Raises
     ------
     ResourceError
-        A chain does not fit into memory.
+        A chain does not fit into memory, or the folder is not to be had.
+    IncompleteError
+        When the folder holds a budget of another request.
     """
     recipe = ErrorBudgetRecipe() if recipe is None else recipe
-    check_resources(Costs([StageCost("chain", 0.0, chain_bytes(specification), 1e7)], 1), folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_resources(Costs([StageCost("chain", 0.0, workers * chain_bytes(specification), 1e7)], workers), folder)
+    # The rest of the design decides which chains are played, not what comes out of one.
+    request = {
+        "budget": specification.digest(),
+        "truth_refinement": recipe.truth_refinement,
+        "version": version("npsi-twin"),
+        "code": code_sha256(),
+    }
+    with (
+        opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
+        open_run(
+            folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock, owns=(OUTCOMES,)
+        ) as run,
+    ):
+        run.state["seed"] = specification.seed
+        for kept in run.reopen(_STAGE):
+            progress(f"kept {kept}, which this budget did not write", 0, 1)
+        write_text_whole(folder / SPECIFICATION, to_toml(specification))
+        write_text_whole(folder / DESIGN, to_toml(recipe))
+        remember(run, asked=(SPECIFICATION, DESIGN))
+        with run.stage(_STAGE, *_FILES):
+            tree = _shared_out(specification, recipe, folder, executor, progress)
+        finish(run)
+    return tree | {"files": [str(folder / name) for name in _FILES]}
+
+
+def asked_budget(folder: Path) -> tuple[Specification, ErrorBudgetRecipe]:
+    """Return what a budget was asked for, from the files that it keeps of it.
+
+    Raises
+    ------
+    DataError, ParameterError
+        When one of them is missing or was broken.
+    """
+    tree = read_toml(folder / DESIGN, "the file that `npsi-twin budget` wrote")
+    return load_specification(folder / SPECIFICATION), parse_values(ErrorBudgetRecipe(), tree, "budget")
+
+
+def _shared_out(
+    specification: Specification, recipe: ErrorBudgetRecipe, folder: Path, executor: Executor, progress: Progress
+) -> dict[str, Any]:
+    """Play the chains and write the files; return what ``budget.json`` holds."""
     seeds = Seeds(specification.seed)
     orders = draw_orders(tuple(SWITCHES), recipe.orders, seeds=seeds, after=SWITCHES)
-    outcomes, notes, played = _outcomes(specification, recipe, orders, folder / OUTCOMES, progress)
+    outcomes, notes, played = _outcomes(specification, recipe, orders, folder / OUTCOMES, executor, progress)
     budgets = {
         name: share_error(values, orders, seeds=seeds, confidence=recipe.confidence, resamples=recipe.resamples)
         for name, values in outcomes.items()
@@ -167,7 +245,7 @@ def run_budget(
     titles = {f"{said} ({unit})" if unit else said: budgets[name] for name, (said, unit) in TOLD.items()}
     with written_whole(folder / PICTURE) as path:
         waterfall_figure(titles, tuple(SWITCHES)).savefig(path, format="png", dpi=130, metadata={"Software": None})
-    return tree | {"files": [str(folder / name) for name in (OUTCOMES, BUDGET, BUDGET_TREE, PICTURE, SUMMARY)]}
+    return tree
 
 
 def _replicate_seeds(specification: Specification, recipe: ErrorBudgetRecipe) -> list[int]:
@@ -176,8 +254,29 @@ def _replicate_seeds(specification: Specification, recipe: ErrorBudgetRecipe) ->
     return [int(seeds.stream("replicate", number).integers(1 << 32)) for number in range(recipe.replicates)]
 
 
+@dataclass(frozen=True)
+class _Task:
+    """Chains of one replicate that share line integrals; printed where a worker died over them."""
+
+    replicate: int
+    seed: int
+    chains: tuple[Chain, ...]
+
+    def __str__(self) -> str:
+        return f"{len(self.chains)} chain(s) of replicate {self.replicate}"
+
+
+def _played_together(task: _Task) -> list[dict[str, str]]:
+    return [_played(chain, task.seed) for chain in task.chains]
+
+
 def _outcomes(
-    specification: Specification, recipe: ErrorBudgetRecipe, orders: Sequence[Order], path: Path, progress: Progress
+    specification: Specification,
+    recipe: ErrorBudgetRecipe,
+    orders: Sequence[Order],
+    path: Path,
+    executor: Executor,
+    progress: Progress,
 ) -> tuple[dict[str, dict[Coalition, list[float]]], dict[str, str], int]:
     """Play what is not in the file yet: metric -> outcomes of all coalitions, reasons for NaN, and number of chains."""
     coalitions = sorted(coalitions_of(orders), key=_in_common)
@@ -192,19 +291,29 @@ def _outcomes(
     known = {row["key"]: row for row in _rows(path) if row["key"] in wanted}
     metrics = list(measure(Volume(np.zeros((2, 4, 4), np.uint8), 50.0)).quantities)
     progress("chains", len(known), len(wanted))
+    missing: dict[tuple[Any, ...], list[str]] = {}
+    for key, (number, _, on, _) in wanted.items():
+        if key not in known:
+            missing.setdefault((number, *_in_common(on)[:_SHARING_LINES]), []).append(key)
+    tasks = [_Task(*wanted[keys[0]][:2], tuple(wanted[key][3] for key in keys)) for keys in missing.values()]
     try:
-        for key, (number, seed, on, chain) in wanted.items():
-            if key not in known:
+        for place, told in executor.completed(_played_together, tasks):
+            for key, cells in zip(list(missing.values())[place], told, strict=True):
+                number, seed, on, _ = wanted[key]
                 facts = {"key": key, "replicate": str(number), "seed": str(seed), "switches": "+".join(_in_order(on))}
-                known[key] = facts | _played(chain, seed)
-                write_text_whole(path, _csv([*_FACTS, *metrics], [known[key] for key in wanted if key in known]))
-                progress("chains", len(known), len(wanted))
+                known[key] = facts | cells
+            write_text_whole(path, _csv([*_FACTS, *metrics], [known[key] for key in wanted if key in known]))
+            progress("chains", len(known), len(wanted))
     finally:
         forget()
     rows = [known[key] for key in wanted]
     write_text_whole(path, _csv([*_FACTS, *metrics], rows))
     found = {name: {on: [_number(known[k].get(name)) for k in of] for on, of in keys.items()} for name in metrics}
     return found, {name: note for name in metrics if (note := _why_missing(name, rows))}, len(rows)
+
+
+#: How many of what `_in_common` compares decide the line integrals.
+_SHARING_LINES = 4
 
 
 def _in_common(on: Coalition) -> tuple[bool, ...]:

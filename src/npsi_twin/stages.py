@@ -322,7 +322,7 @@ def scan_attenuation(
             variant=scan_format,
         )
         first = shards[0].facts
-        facts["projector"] = first["projector"]
+        facts |= {"projector": first["projector"], "format": scan_format}
         with (
             written_whole(run.path / SCAN_TRUTH) as path,
             _created_truth(path, microscope, seeds, keep_transmission=execution.keep_transmission) as file,

@@ -67,7 +67,7 @@ def main():
     if given.fresh:
         shutil.rmtree(folder, ignore_errors=True)
     recipe = QUICK if given.quick else ErrorBudgetRecipe()
-    tree = run_budget(needle_specification(), folder, recipe, progress=told_progress)
+    tree = run_budget(needle_specification(), folder, recipe, resume=True, progress=told_progress)
     for name in (BUDGET, PICTURE):
         shutil.copy(folder / name, given.out)
     size = f"{recipe.orders} orders, {recipe.replicates} specimens, {tree['coalitions']} coalitions"

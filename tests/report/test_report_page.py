@@ -46,18 +46,19 @@ def test_maps_without_any_value_are_drawn(tmp_path):
 
 def test_a_budget_in_the_runs_folder_is_shown_and_says_whose_it_is(tmp_path):
     assert budget_sections(tmp_path, Specification()) == []
-    (tmp_path / "budget.png").write_bytes(b"\x89PNG")
+    (tmp_path / "budget").mkdir()
+    (tmp_path / "budget" / "budget.png").write_bytes(b"\x89PNG")
     assert budget_sections(tmp_path, Specification()) == []  # a picture alone tells nothing
     tree = {
         "specification": "needle",
         "specification_digest": Specification().digest(),
         "summary": ["Thin.", "Porous."],
     }
-    (tmp_path / "budget.json").write_text(json.dumps(tree))
+    (tmp_path / "budget" / "budget.json").write_text(json.dumps(tree))
     (own,), (other,) = (budget_sections(tmp_path, Specification(seed=seed)) for seed in (42, 43))
-    assert own.path == tmp_path / "budget.png"
+    assert own.path == tmp_path / "budget" / "budget.png"
     assert own.caption.endswith("of this run's specification. Thin. Porous.")
     assert "another specification, 'needle'" in other.caption
-    (tmp_path / "budget.json").write_text("[]")
+    (tmp_path / "budget" / "budget.json").write_text("[]")
     with pytest.raises(DataError, match="holds no error budget"):
         budget_sections(tmp_path, Specification())

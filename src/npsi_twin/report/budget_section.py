@@ -16,7 +16,7 @@ def budget_sections(folder: Path, specification: Specification) -> list[Section]
     Parameters
     ----------
     folder
-        The run folder: ``budget.png`` and ``budget.json``, and for the table ``budget.csv``.
+        The run folder, with ``budget.png``, ``budget.json`` and for the table ``budget.csv`` in its ``budget/``.
     specification
         The run's own, to say whether the budget is of it.
 
@@ -25,7 +25,7 @@ def budget_sections(folder: Path, specification: Specification) -> list[Section]
     DataError
         ``budget.json`` or ``budget.csv`` is none.
     """
-    picture, tree, table = (folder / f"budget.{kind}" for kind in ("png", "json", "csv"))
+    picture, tree, table = (folder / "budget" / f"budget.{kind}" for kind in ("png", "json", "csv"))
     if not (picture.is_file() and tree.is_file()):
         return []
     try:

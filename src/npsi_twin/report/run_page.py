@@ -42,6 +42,12 @@ from npsi_twin.volumes import Phase
 SECTION_HEIGHT_NM = 972.0
 
 
+#: Pictures that pages have beside them; which of them, the run decides.
+FIGURES = tuple(
+    f"figures/{name}.png" for name in ("scan", "reconstruction", "slices", "section", "thickness", "profile", "axis")
+)
+
+
 def _figures(folder: Path) -> Path:
     figures = folder / "figures"
     if figures.is_symlink():
