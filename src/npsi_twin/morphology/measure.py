@@ -207,6 +207,7 @@ _ORDER = (
 )
 
 _NO_FOIL = "no current collector in the labels"
+_NO_LAYER = "no layer: no silicon above the current collector"
 
 
 def _checked(labels: Volume) -> Volume:
@@ -288,7 +289,9 @@ def _from_mean_foil(
     low, high = recipe.plateau_band_nm
     levelled = replace(flat, foil_per_um=local.foil_per_um, air_per_um=local.air_per_um)
     note = f"foil 1, air 0; {low:g} to {high:g} nm above the plane through the foil's surface"
-    found = of_map(levelled.plateau_map(low, high), "", note, "no foil, no air or no layer in view")
+    # of a bare foil the band holds air, and its 0 would be no layer's
+    band = levelled.plateau_map(low, high)
+    found = of_map(band, "", note, "no foil or no air in view") if local.layer_top_nm else missing("", _NO_LAYER)
     return {name: found}, np.stack([levelled.distance_nm, levelled.normalised])
 
 
@@ -307,7 +310,7 @@ def _attenuations(profile: AttenuationProfile | None, reason: str, recipe: Measu
     elif not np.isfinite(profile.air_per_um):
         why = "no air in view above the layer"
     else:
-        why = f"no voxels between {low:g} and {high:g} nm above the foil" if profile.layer_top_nm else "no layer"
+        why = f"no voxels between {low:g} and {high:g} nm above the foil" if profile.layer_top_nm else _NO_LAYER
     columns = int(np.count_nonzero(np.isfinite(profile.columns_per_um).any(axis=0)))
     return {
         "foil_attenuation_per_um": Measured(
@@ -323,7 +326,9 @@ def _attenuations(profile: AttenuationProfile | None, reason: str, recipe: Measu
             "",
             f"foil 1, air 0; {low:g} to {high:g} nm above the local foil surface",
             why,
-        ),
+        )
+        if profile.layer_top_nm
+        else missing("", why),
         "silicon_areal_inventory_um": of_map(
             profile.inventory_map_um(recipe.foil_guard_nm),
             "um",
