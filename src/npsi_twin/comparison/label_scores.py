@@ -335,10 +335,12 @@ def _particles(
     low, high = wilson_interval(np.array([detection.found.sum()]), np.array([detection.number.size]))
     edges = voxel_nm * np.geomspace(1.0, max(2.0, float(detection.size_nm.max()) / voxel_nm * 1.0001), 9)
     text = f"at least {recipe.overlap_fraction:g} of its silicon was recovered"
+    half, ninety = detection.size_found_nm(0.5), detection.size_found_nm(0.9)
+    sized = "diameter of the ball of its silicon's volume, nm (95 % interval), found with"
     values = (
         (float(detection.found.mean()), f"share of the true particles; {text}; {low[0]:.3f} to {high[0]:.3f} (95 %)"),
-        (detection.size_found_nm(0.5), f"diameter of the ball of its silicon's volume, found with 50 %; {text}"),
-        (detection.size_found_nm(0.9), f"diameter of the ball of its silicon's volume, found with 90 %; {text}"),
+        (half.value_nm, f"{sized} 50 %: {half}; {text}"),
+        (ninety.value_nm, f"{sized} 90 %: {ninety}; {text}"),
     )
     found_sizes = {
         name: _plain(value, names[name], note, "no size is found so often")

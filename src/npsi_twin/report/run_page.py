@@ -44,7 +44,8 @@ SECTION_HEIGHT_NM = 972.0
 
 #: Pictures that pages have beside them; which of them, the run decides.
 FIGURES = tuple(
-    f"figures/{name}.png" for name in ("scan", "reconstruction", "slices", "section", "thickness", "profile", "axis")
+    f"figures/{name}.png"
+    for name in ("scan", "reconstruction", "slices", "section", "thickness", "profile", "structure", "accuracy", "axis")
 )
 
 
