@@ -87,6 +87,8 @@ _REPORT_BYTES = 100e6  # pictures, and volumes thinned to what a page may hold
 _VIRTUAL = {"build": TRUTH, "truth": TRUTH, "scan": SCAN, "reconstruct": RECONSTRUCTION}
 #: What the process that began a run does itself, also where a cluster does the rest.
 _NEVER_ON_A_CLUSTER = ("electrode", "axis, filters", "compare")
+#: What is done for the sake of other stages, and not where they are finished.
+_FOR = {"electrode": ("build", "scan"), "axis, filters": ("reconstruct",)}
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ class Costs:
         finished = {} if again else finished_bytes(folder)
         left = []
         for cost in self.stages:
-            if cost.stage not in finished:
+            if not all(stage in finished for stage in _FOR.get(cost.stage, (cost.stage,))):
                 slabs = shard_bytes(folder, cost.stage, _VIRTUAL.get(cost.stage))
                 # Slabs that are copied lie beside the copy, of which nothing is there; others are the file's own.
                 whole = "passing_bytes" if cost.passing_bytes else "disk_bytes"
