@@ -322,15 +322,15 @@ def _scan_cost(microscope: MicroscopeRecipe, execution: ExecutionRecipe, workers
     making = 4 * SLICES_AT_ONCE * width**2 + max(40 * part_rows * width**2, projector_bytes)
     lines = (fine_slab * (2 if stage.axis_tilt_deg else 1) + slab) * width / 2
     imaging = _TRANSFER_BYTES * width + threads * _LINE_BYTES * lines + _COUNT_BYTES * slab * detector.columns * views
-    disk, kind = 2.0 * counts, np.uint16
-    if execution.keep_transmission:
-        disk, kind = disk + 4.0 * views * detector.rows * detector.columns, np.float32
+    kept = execution.keep_transmission
+    disk = 2.0 * counts + (4.0 * views * detector.rows * detector.columns if kept else 0.0)
+    arrays = [((views, detector.rows, detector.columns), np.float32 if kept else np.uint16)]
     return StageCost(
         "scan",
         voxelise_s + _REFERENCE_CPUS / available_cpus() * seconds,
         workers * (_PROCESS_BYTES + line_integral_bytes + max(making, imaging)),
         disk,
-        _passing(execution, [((views, detector.rows, detector.columns), kind)], disk),
+        _passing(execution, arrays, disk),
     )
 
 

@@ -151,3 +151,14 @@ def test_files_that_claim_more_than_is_allowed_are_not_read(scanned, tmp_path, m
         CliRunner().invoke(cli.app, [*given, "--max-memory", "10kB"], catch_exceptions=False)
     assert not list(tmp_path.glob("written*"))
     assert memory_there() == before
+
+
+def test_more_processors_are_promised_only_what_they_share(monkeypatch):
+    found = {}
+    for processors in (2, 8):
+        monkeypatch.setattr(plan, "available_cpus", lambda processors=processors: processors)
+        found[processors] = {cost.stage: cost.seconds for cost in plan_twin(preset_specification("demo")).stages}
+    for stage in ("electrode", "segment", "compare", "report"):
+        assert found[2][stage] == found[8][stage]
+    assert found[8]["scan"] < 0.5 * found[2]["scan"]
+    assert found[2]["reconstruct"] / 4 < found[8]["reconstruct"] < found[2]["reconstruct"]
