@@ -5,7 +5,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from npsi_twin.cli_options import BreakLock, Json, Resume, Seed, Workers, print_result, specification_from
+from npsi_twin.cli_options import (
+    BreakLock,
+    Json,
+    MaxMemory,
+    Overwrite,
+    Resume,
+    Scheduler,
+    Seed,
+    Threads,
+    Workers,
+    print_result,
+    specification_from,
+)
 from npsi_twin.cli_progress import progress_shown
 from npsi_twin.errors import ParameterError
 
@@ -19,6 +31,12 @@ def states(
         float, typer.Option(help="Coefficient of variation of the layer between cells.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Root of every random number.")] = 2018,
+    workers: Workers = 1,
+    threads: Threads = None,
+    scheduler: Scheduler = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    break_lock: BreakLock = False,
     as_json: Json = False,
 ) -> None:
     """Play the paper's seven states in the truth: pictures, sections, thickness, attenuation, capacity, targets.
@@ -27,7 +45,7 @@ def states(
     """
     from npsi_twin.seeds import Seeds
     from npsi_twin.specification import parse_values
-    from npsi_twin.state_series import StateSeriesRecipe, play_states, write_states
+    from npsi_twin.state_series import StateSeriesRecipe, make_states
 
     block = {"specimen": {"shape": "block", "width_um": field_um, "length_um": field_um}}
     given = {
@@ -35,19 +53,26 @@ def states(
     }  # fmt: skip
     recipe = parse_values(StateSeriesRecipe(), given, "states")
     with progress_shown() as progress:
-        written = write_states(play_states(recipe, seeds=Seeds(seed), progress=progress), out)
-    print_result(
-        {"files": [str(path) for path in written]}, as_json, lambda _: f"Wrote {len(written)} files into {out}"
-    )
+        result = make_states(
+            recipe,
+            out,
+            seeds=Seeds(seed),
+            workers=workers,
+            threads=threads,
+            scheduler=scheduler,
+            resume=resume,
+            overwrite=overwrite,
+            break_lock=break_lock,
+            progress=progress,
+        )
+    print_result(result, as_json, lambda _: f"Wrote {len(result['files'])} files into {out}")
 
 
 def budget(
     spec: Annotated[
         Path | None, typer.Argument(metavar="[SPEC]", help="TOML specification; a small needle when left out.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the budget; goes on with the chains that it holds.")] = Path(
-        "runs/budget"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder of the budget.")] = Path("runs/budget"),
     preset: Annotated[str | None, typer.Option(help="Specification shipped by name.")] = None,
     orders: Annotated[int | None, typer.Option(min=1, help="Orders in which switches are turned on.")] = None,
     replicates: Annotated[
@@ -55,13 +80,20 @@ def budget(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A first look: 3 orders, 3 replicates.")] = False,
     seed: Seed = None,
+    workers: Workers = 1,
+    threads: Threads = None,
+    scheduler: Scheduler = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    break_lock: BreakLock = False,
     as_json: Json = False,
 ) -> None:
     """Say how wrong every number comes out and which step of the road is to blame (budget.csv, .json, .png).
 
     Voxel size, optics, photons, number of views, rings and drift, alignment, reconstruction, smoothing and threshold
-    are turned on in many orders; what each adds to bias and to variance is shared out so that it adds up. An
-    interrupted budget goes on where it was. Whole volumes are held in memory: give a crop.
+    are turned on in many orders; what each adds to bias and to variance is shared out so that it adds up. With
+    --resume an interrupted budget goes on where it was, and a finished one takes on more --orders and --replicates.
+    Whole volumes are held in memory: give a crop. The page of a run shows the budget that lies in its folder budget/.
 
     Example: npsi-twin budget study.toml --out runs/budget
     """
@@ -76,7 +108,18 @@ def budget(
     given = {name: value for name, value in (("orders", orders), ("replicates", replicates)) if value is not None}
     recipe = parse_values(QUICK if quick else ErrorBudgetRecipe(), given, "budget")
     with progress_shown() as progress:
-        result = run_budget(specification, out, recipe, progress=progress)
+        result = run_budget(
+            specification,
+            out,
+            recipe,
+            workers=workers,
+            threads=threads,
+            scheduler=scheduler,
+            resume=resume,
+            overwrite=overwrite,
+            break_lock=break_lock,
+            progress=progress,
+        )
     print_result(
         result, as_json, lambda tree: "\n".join([*tree["summary"], f"Wrote {out / 'budget.csv'} and four more"])
     )
@@ -103,7 +146,11 @@ def phantoms(
     attempts: Annotated[int, typer.Option(min=1, help="Draws of a specimen before the set is given up.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Root of every random number.")] = 42,
     workers: Workers = 1,
+    threads: Threads = None,
+    scheduler: Scheduler = None,
+    max_memory: MaxMemory = None,
     resume: Resume = False,
+    overwrite: Overwrite = False,
     break_lock: BreakLock = False,
     as_json: Json = False,
 ) -> None:
@@ -139,7 +186,11 @@ def phantoms(
             base,
             seeds=Seeds(seed),
             workers=workers,
+            threads=threads,
+            scheduler=scheduler,
+            max_memory=max_memory,
             resume=resume,
+            overwrite=overwrite,
             break_lock=break_lock,
             progress=progress,
         )
@@ -152,7 +203,11 @@ def sweep(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the sweep.")] = Path("runs/sweep"),
     workers: Workers = 1,
+    threads: Threads = None,
+    scheduler: Scheduler = None,
+    max_memory: MaxMemory = None,
     resume: Resume = False,
+    overwrite: Overwrite = False,
     break_lock: BreakLock = False,
     only: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Make this row alone; may be repeated.")] = None,
     parquet: Annotated[bool, typer.Option("--parquet", help="Write the table as sweep.parquet too.")] = False,
@@ -186,7 +241,11 @@ def sweep(
             load_sweep(path),
             out,
             workers=workers,
+            threads=threads,
+            scheduler=scheduler,
+            max_memory=max_memory,
             resume=resume,
+            overwrite=overwrite,
             only=tuple(only or ()),
             parquet=parquet,
             break_lock=break_lock,

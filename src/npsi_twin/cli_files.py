@@ -22,6 +22,7 @@ from npsi_twin.cli_options import (
     is_run_folder,
     measured_text,
     reading_from,
+    tell_where_incomplete,
 )
 from npsi_twin.errors import DataError, ParameterError
 
@@ -107,6 +108,7 @@ def export_volume_file(
         dataset = dataset or ("attenuation_per_um" if what == "truth" else None)
     elif what is not None:
         raise ParameterError(f"export: --what is for the folder of a run; {path} is a volume. Leave it out.")
+    tell_where_incomplete(path)
     volume = open_volume(path, dataset, voxel_nm=voxel_nm)
     with limited_memory(max_memory):
         written = export_volume(volume, out, to)
@@ -147,6 +149,7 @@ def score_label_file(
     target = path.parent / "scores.json" if out is None else out
     if target.exists():
         raise DataError(f"{target}: exists. Give another name with --out, or remove it first.")
+    tell_where_incomplete(truth, path)
     true = open_truth(truth)
     claimed = open_volume(path, dataset, voxel_nm=voxel_nm)
     check_file("score", path, score_file_bytes(claimed.shape, claimed.dtype.itemsize), max_memory)

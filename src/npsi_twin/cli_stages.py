@@ -47,6 +47,7 @@ from npsi_twin.cli_options import (
     print_result,
     reading_from,
     specification_from,
+    tell_where_incomplete,
 )
 from npsi_twin.cli_progress import progress_shown
 from npsi_twin.errors import ParameterError
@@ -63,7 +64,9 @@ def build(
     seed: Seed = None,
     condition: ConditionName = None,
     hypothesis: HypothesisName = None,
+    resume: Resume = False,
     overwrite: Overwrite = False,
+    break_lock: BreakLock = False,
     as_json: Json = False,
 ) -> None:
     """Make the electrode and write its truth (truth.h5).
@@ -81,7 +84,9 @@ def build(
             workers=workers,
             threads=threads,
             scheduler=scheduler,
+            resume=resume,
             overwrite=overwrite,
+            break_lock=break_lock,
             progress=progress,
         )
     print_result(result, as_json, lambda _: f"Wrote {out / 'truth.h5'}. Next: npsi-twin scan {out}")
@@ -151,6 +156,7 @@ def scan(
     scheduler: Scheduler = None,
     max_memory: MaxMemory = None,
     break_lock: BreakLock = False,
+    resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -178,6 +184,7 @@ def scan(
             seed=seed,
             max_memory=max_memory,
             projector=projector,
+            resume=resume,
             overwrite=overwrite,
         )
         _stage(
@@ -216,6 +223,7 @@ def scan(
             workers=workers,
             threads=threads,
             scheduler=scheduler,
+            resume=resume,
             overwrite=overwrite,
             break_lock=break_lock,
             progress=progress,
@@ -369,6 +377,7 @@ def segment(
         raise ParameterError("segment: a volume needs --out, the label file to write.")
     from npsi_twin.twin import segment_file
 
+    tell_where_incomplete(path)
     recipe = None if spec is None else specification_from(spec, None, None).segmentation
     result = segment_file(path, out, recipe, forest=forest, dataset=dataset, voxel_nm=voxel_nm, max_memory=max_memory)
     print_result(result, as_json, lambda _: f"Wrote {out}. Next: npsi-twin measure {out}")
@@ -405,6 +414,7 @@ def measure(
         return
     from npsi_twin.twin import measure_file
 
+    tell_where_incomplete(path)
     result = measure_file(
         path,
         labels=labels or OWN_LABELS,

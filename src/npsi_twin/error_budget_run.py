@@ -2,12 +2,14 @@
 
 `Specification`, `ErrorBudgetRecipe` -> a folder with ``outcomes.csv`` (every metric of every chain that was played),
 ``budget.csv`` and ``budget.json`` (shares of bias and variance with their intervals), ``budget.png`` (the waterfall)
-and ``summary.txt``. What a switch means when it is off is said in `npsi_twin.imaging_chain`, what a share is in
-`npsi_twin.comparison.error_budget`.
+and ``summary.txt``, beside the request (``specification.toml``, ``design.toml``) and ``run.json``. What a switch means
+when it is off is said in `npsi_twin.imaging_chain`, what a share is in `npsi_twin.comparison.error_budget`.
 
 Coalitions that mean the same, because the specification has nothing of what a switch turns off, are one chain: such a
 switch gets exactly zero. A chain that was played is a row, known by a key of all that went into it, so that a run goes
-on where it was interrupted and ends with the same bytes.
+on where it was interrupted and ends with the same bytes, and a larger design takes over the chains of a smaller one.
+
+Chains of one replicate that share line integrals are one task of the executor; a task that was lost is played again.
 """
 
 import csv
@@ -15,35 +17,52 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from npsi_twin.comparison.error_budget import (
+    VARIANCE_COVERAGE,
     Budget,
     Coalition,
     Estimate,
     Order,
+    Share,
     coalitions_of,
     draw_orders,
     share_error,
 )
 from npsi_twin.errors import DataError, NotConvergedError
-from npsi_twin.execution import ExecutionRecipe, Progress, silent, write_text_whole, written_whole
+from npsi_twin.execution import (
+    ExecutionRecipe,
+    Executor,
+    Progress,
+    code_sha256,
+    open_run,
+    opened_executor,
+    silent,
+    write_text_whole,
+    written_whole,
+)
 from npsi_twin.imaging_chain import SWITCHES, Chain, chain_bytes, chain_of, forget, play
 from npsi_twin.morphology.measure import measure
 from npsi_twin.plan import Costs, StageCost, check_resources
+from npsi_twin.provenance import finish, remember
 from npsi_twin.recipes import Recipe, parameter
 from npsi_twin.report.budget_picture import waterfall_figure
 from npsi_twin.seeds import Seeds
-from npsi_twin.specification import Specification
+from npsi_twin.specification import Specification, load_specification, parse_values, to_toml
+from npsi_twin.toml_files import read_toml
 from npsi_twin.volumes import Volume
 
 OUTCOMES, BUDGET, BUDGET_TREE, PICTURE, SUMMARY = (
     "outcomes.csv", "budget.csv", "budget.json", "budget.png", "summary.txt",
 )  # fmt: skip
+SPECIFICATION, DESIGN = "specification.toml", "design.toml"
+_STAGE = "budget"
 #: What is pictured and put into words: metric -> (what people call it, unit).
 TOLD = {
     "porosity_layer": ("porosity of the layer", ""),
@@ -53,6 +72,7 @@ TOLD = {
     "local_thickness_pore_nm": ("pore size (local thickness)", "nm"),
     "normalised_attenuation_plateau": ("normalised attenuation", ""),
 }
+_FILES = (OUTCOMES, BUDGET, BUDGET_TREE, PICTURE, SUMMARY)
 _FACTS = ["key", "replicate", "seed", "switches", "failure"]
 
 
@@ -113,6 +133,12 @@ def run_budget(
     folder: Path,
     recipe: ErrorBudgetRecipe | None = None,
     *,
+    workers: int = 1,
+    threads: int | None = None,
+    scheduler: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    break_lock: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Play the chains, share out every metric's error and write what came out.
@@ -122,10 +148,22 @@ def run_budget(
     specification
         The road whose errors are looked for.
     folder
-        Where the files go; chains that an earlier run left there are taken over where recipes, seed and version are the
-        same. After a change of the code itself give another folder.
+        Where the files go.
     recipe
         The design; the default recipe when None.
+    workers
+        Worker processes; the files are the same for any number, but for ``run.json`` and the crate.
+    threads
+        Threads of each worker; its share of this machine when None.
+    scheduler
+        Address of a Dask scheduler whose workers play the chains instead, ``"tcp://host:8786"``.
+    resume
+        Go on with a budget of the same specification, version and code; its design may be another, of which the chains
+        that are played already are taken over.
+    overwrite
+        Start anew in a folder that holds a budget.
+    break_lock
+        Take the folder from a process of another machine that left its lock behind.
     progress
         Who to tell how far it has come.
 
@@ -137,19 +175,80 @@ def run_budget(
     Raises
     ------
     ResourceError
-        A chain does not fit into memory.
+        A chain does not fit into memory, or the folder is not to be had.
+    IncompleteError
+        When the folder holds a budget of another request.
     """
     recipe = ErrorBudgetRecipe() if recipe is None else recipe
-    check_resources(Costs([StageCost("chain", 0.0, chain_bytes(specification), 1e7)], 1), folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_resources(Costs([StageCost("chain", 0.0, workers * chain_bytes(specification), 1e7)], workers), folder)
+    # The rest of the design decides which chains are played, not what comes out of one.
+    request = {
+        "budget": specification.digest(),
+        "truth_refinement": recipe.truth_refinement,
+        "version": version("npsi-twin"),
+        "code": code_sha256(),
+    }
+    with (
+        opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
+        open_run(
+            folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock, owns=(OUTCOMES,)
+        ) as run,
+    ):
+        run.state["seed"] = specification.seed
+        for kept in run.reopen(_STAGE):
+            progress(f"kept {kept}, which this budget did not write", 0, 1)
+        write_text_whole(folder / SPECIFICATION, to_toml(specification))
+        write_text_whole(folder / DESIGN, to_toml(recipe))
+        remember(run, asked=(SPECIFICATION, DESIGN))
+        with run.stage(_STAGE, *_FILES):
+            tree = play_budget(specification, recipe, folder, executor, progress)
+        finish(run)
+    return tree | {"files": [str(folder / name) for name in _FILES]}
+
+
+def asked_budget(folder: Path) -> tuple[Specification, ErrorBudgetRecipe]:
+    """Return what a budget was asked for, from the files that it keeps of it.
+
+    Raises
+    ------
+    DataError, ParameterError
+        When one of them is missing or was broken.
+    """
+    tree = read_toml(folder / DESIGN, "the file that `npsi-twin budget` wrote")
+    return load_specification(folder / SPECIFICATION), parse_values(ErrorBudgetRecipe(), tree, "budget")
+
+
+def play_budget(
+    specification: Specification,
+    recipe: ErrorBudgetRecipe,
+    folder: Path,
+    executor: Executor,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Play the chains that ``outcomes.csv`` does not hold yet and write the files, without lock and record.
+
+    Parameters
+    ----------
+    specification, recipe, folder, progress
+        As for `run_budget`, which is what users want; chains are taken over whichever code played them.
+    executor
+        Who plays them.
+
+    Returns
+    -------
+    dict
+        What ``budget.json`` holds.
+    """
     seeds = Seeds(specification.seed)
     orders = draw_orders(tuple(SWITCHES), recipe.orders, seeds=seeds, after=SWITCHES)
-    outcomes, notes, played = _outcomes(specification, recipe, orders, folder / OUTCOMES, progress)
+    outcomes, notes, played = _outcomes(specification, recipe, orders, folder / OUTCOMES, executor, progress)
     budgets = {
         name: share_error(values, orders, seeds=seeds, confidence=recipe.confidence, resamples=recipe.resamples)
         for name, values in outcomes.items()
     }
+    notes = {name: _with_used(note, budgets[name], recipe) for name, note in notes.items()}
     words = [tell(name, budgets[name], recipe.confidence) for name in TOLD]
+    words += [tell_coverage()] if recipe.replicates > 1 else []
     tree = {
         "specification": specification.name,
         "specification_digest": specification.digest(),
@@ -164,10 +263,11 @@ def run_budget(
     write_text_whole(folder / BUDGET, _table(budgets, notes))
     write_text_whole(folder / BUDGET_TREE, json.dumps(tree, indent=2, allow_nan=False) + "\n")
     write_text_whole(folder / SUMMARY, "\n".join(words) + "\n")
-    titles = {f"{said} ({unit})" if unit else said: budgets[name] for name, (said, unit) in TOLD.items()}
+    titles = {f"{said}, {unit}" if unit else said: budgets[name] for name, (said, unit) in TOLD.items()}
     with written_whole(folder / PICTURE) as path:
-        waterfall_figure(titles, tuple(SWITCHES)).savefig(path, format="png", dpi=130, metadata={"Software": None})
-    return tree | {"files": [str(folder / name) for name in (OUTCOMES, BUDGET, BUDGET_TREE, PICTURE, SUMMARY)]}
+        figure = waterfall_figure(titles, tuple(SWITCHES), confidence=recipe.confidence)
+        figure.savefig(path, format="png", dpi=130, metadata={"Software": None})
+    return tree
 
 
 def _replicate_seeds(specification: Specification, recipe: ErrorBudgetRecipe) -> list[int]:
@@ -176,8 +276,29 @@ def _replicate_seeds(specification: Specification, recipe: ErrorBudgetRecipe) ->
     return [int(seeds.stream("replicate", number).integers(1 << 32)) for number in range(recipe.replicates)]
 
 
+@dataclass(frozen=True)
+class _Task:
+    """Chains of one replicate that share line integrals; printed where a worker died over them."""
+
+    replicate: int
+    seed: int
+    chains: tuple[Chain, ...]
+
+    def __str__(self) -> str:
+        return f"{len(self.chains)} chain(s) of replicate {self.replicate}"
+
+
+def _played_together(task: _Task) -> list[dict[str, str]]:
+    return [_played(chain, task.seed) for chain in task.chains]
+
+
 def _outcomes(
-    specification: Specification, recipe: ErrorBudgetRecipe, orders: Sequence[Order], path: Path, progress: Progress
+    specification: Specification,
+    recipe: ErrorBudgetRecipe,
+    orders: Sequence[Order],
+    path: Path,
+    executor: Executor,
+    progress: Progress,
 ) -> tuple[dict[str, dict[Coalition, list[float]]], dict[str, str], int]:
     """Play what is not in the file yet: metric -> outcomes of all coalitions, reasons for NaN, and number of chains."""
     coalitions = sorted(coalitions_of(orders), key=_in_common)
@@ -192,19 +313,29 @@ def _outcomes(
     known = {row["key"]: row for row in _rows(path) if row["key"] in wanted}
     metrics = list(measure(Volume(np.zeros((2, 4, 4), np.uint8), 50.0)).quantities)
     progress("chains", len(known), len(wanted))
+    missing: dict[tuple[Any, ...], list[str]] = {}
+    for key, (number, _, on, _) in wanted.items():
+        if key not in known:
+            missing.setdefault((number, *_in_common(on)[:_SHARING_LINES]), []).append(key)
+    tasks = [_Task(*wanted[keys[0]][:2], tuple(wanted[key][3] for key in keys)) for keys in missing.values()]
     try:
-        for key, (number, seed, on, chain) in wanted.items():
-            if key not in known:
+        for place, told in executor.completed(_played_together, tasks):
+            for key, cells in zip(list(missing.values())[place], told, strict=True):
+                number, seed, on, _ = wanted[key]
                 facts = {"key": key, "replicate": str(number), "seed": str(seed), "switches": "+".join(_in_order(on))}
-                known[key] = facts | _played(chain, seed)
-                write_text_whole(path, _csv([*_FACTS, *metrics], [known[key] for key in wanted if key in known]))
-                progress("chains", len(known), len(wanted))
+                known[key] = facts | cells
+            write_text_whole(path, _csv([*_FACTS, *metrics], [known[key] for key in wanted if key in known]))
+            progress("chains", len(known), len(wanted))
     finally:
         forget()
     rows = [known[key] for key in wanted]
     write_text_whole(path, _csv([*_FACTS, *metrics], rows))
     found = {name: {on: [_number(known[k].get(name)) for k in of] for on, of in keys.items()} for name in metrics}
     return found, {name: note for name in metrics if (note := _why_missing(name, rows))}, len(rows)
+
+
+#: How many of what `_in_common` compares decide the line integrals.
+_SHARING_LINES = 4
 
 
 def _in_common(on: Coalition) -> tuple[bool, ...]:
@@ -245,6 +376,11 @@ def _why_missing(name: str, rows: Sequence[Mapping[str, str]]) -> str:
     return f"not measured in {len(missing)} of {len(rows)} chains; {where}: {reason}"
 
 
+def _with_used(note: str, budget: Budget, recipe: ErrorBudgetRecipe) -> str:
+    """Add to the reason for missing values how many replicates could be used all the same."""
+    return f"{note}; {budget.replicates} of {recipe.replicates} replicates have it in every chain" if note else note
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
@@ -272,7 +408,8 @@ def _table(budgets: Mapping[str, Budget], notes: Mapping[str, str]) -> str:
     for metric, budget in budgets.items():
         shares = [(name, budget[name].bias, budget[name].variance) for name in SWITCHES]
         for switch, bias, variance in (*shares, ("all", budget.bias, budget.variance)):
-            row: dict[str, Any] = {"metric": metric, "switch": switch, "truth": budget.reference}
+            row: dict[str, Any] = {"metric": metric, "switch": switch, "replicates": budget.replicates}
+            row["truth"] = budget.reference
             row |= {f"bias{end}": value for end, value in _ends(bias)}
             row |= {f"variance{end}": value for end, value in _ends(variance)}
             rows.append(row | {"note": notes.get(metric, "")})
@@ -315,28 +452,60 @@ def tell(metric: str, budget: Budget, confidence: float = 0.95) -> str:
     said, unit = said[0].upper() + said[1:], f" {unit}" if unit else ""
     bias, sure = budget.bias, f"{100 * confidence:g} %"
     if not math.isfinite(bias.value):
-        return f"{said}: could not be measured in every chain; budget.csv says why."
+        return f"{said}: could be measured in every chain of no replicate; budget.csv says why."
     recovered = budget.reference + bias.value
     text = f"{said} comes out as {recovered:.3g}{unit} where the truth is {budget.reference:.3g}{unit}"
     if not math.isfinite(bias.low):
         text += f", an error of {bias.value:+.2g}{unit}; one replicate cannot tell how sure that is."
     else:
-        text += f", an error of {bias.value:+.2g}{unit} ({sure} interval {bias.low:+.2g} to {bias.high:+.2g})"
-        zero = bias.low <= 0 <= bias.high
-        text += f", which {budget.replicates} replicates cannot tell from none." if zero else "."
+        interval = f"{sure} interval {bias.low:+.2g} to {bias.high:+.2g}, {budget.replicates} replicates"
+        text += f", an error of {bias.value:+.2g}{unit} ({interval})"
+        text += "." if _is_sure(bias) else ", which cannot be told from none."
     largest = sorted((share for share in budget.shares if share.bias.value), key=lambda share: -abs(share.bias.value))
     if largest:
         shares = ", ".join(f"{_spoken(share.switch)} {_with_interval(share.bias)}{unit}" for share in largest[:3])
         text += f" The largest shares: {shares}."
         if math.isfinite(bias.low):
-            blamed = [_spoken(share.switch) for share in largest[:3] if share.bias.low > 0 or share.bias.high < 0]
+            blamed = [_spoken(share.switch) for share in largest[:3] if _is_sure(share.bias)]
             text += f" Certain of these: {', '.join(blamed) or 'none'}."
+        text += _cancelling(largest, bias.value, unit)
     if math.isfinite(budget.variance.value):
         deviation = math.sqrt(max(budget.variance.value, 0.0))
         text += f" From specimen to specimen the error scatters by {deviation:.2g}{unit}"
-        most = max(budget.shares, key=lambda share: share.variance.value)
-        text += f", most of it through {_spoken(most.switch)}." if most.variance.value > 0 else "."
+        wide = sorted((s for s in budget.shares if s.variance.low > 0), key=lambda share: -share.variance.value)
+        through = ", ".join(_spoken(share.switch) for share in wide)
+        text += f", part of it through {through}." if wide else "; so few replicates cannot tell through which step."
     return text
+
+
+def tell_coverage() -> str:
+    """Say how far intervals of variances may be trusted.
+
+    Examples
+    --------
+    >>> tell_coverage()
+    'Intervals of variances that are called 95 % cover in 82 to 86 % of trials; those of errors do what they say.'
+    """
+    low, high = (f"{100 * share:.0f}" for share in VARIANCE_COVERAGE)
+    return (
+        f"Intervals of variances that are called 95 % cover in {low} to {high} % of trials; those of errors do what "
+        "they say."
+    )
+
+
+def _is_sure(estimate: Estimate) -> bool:
+    """Tell whether an interval excludes zero."""
+    return estimate.low > 0 or estimate.high < 0
+
+
+def _cancelling(largest: Sequence[Share], whole: float, unit: str) -> str:
+    """Say where shares of both signs hide behind a small sum: the smaller side is more than half of what is left."""
+    up, down = ([share for share in largest if sign * share.bias.value > 0] for sign in (1, -1))
+    sums = [math.fsum(share.bias.value for share in side) for side in (up, down)]
+    if min(abs(total) for total in sums) <= abs(whole) / 2 or not (_is_sure(up[0].bias) and _is_sure(down[0].bias)):
+        return ""
+    foremost = f"{_spoken(up[0].switch)} against {_spoken(down[0].switch)}"
+    return f" Shares cancel: {sums[0]:+.2g} and {sums[1]:+.2g} leave {whole:+.2g}{unit}, foremost {foremost}."
 
 
 def _with_interval(estimate: Estimate) -> str:

@@ -1,9 +1,9 @@
 """Scan your own object: any volume of attenuation, or of labels with compounds, through the very same microscope.
 
 `scan_object` takes a volume file and a microscope and writes a run folder with ``scan.h5`` (what a beamline would
-write), ``truth.h5`` (the object on the voxels of a reconstruction, and what the stage really did), and
-``microscope.toml``. The object is resampled onto the microscope's fine grid by `npsi_twin.resampling`, which conserves
-attenuation, and is projected, imaged and recorded by the same functions as an electrode.
+write), ``truth.h5`` (the object on the voxels of a reconstruction, and what the stage really did), ``microscope.toml``
+and, for labels, ``compounds.toml``. The object is resampled onto the microscope's fine grid by `npsi_twin.resampling`,
+which conserves attenuation, and is projected, imaged and recorded by the same functions as an electrode.
 """
 
 from functools import partial
@@ -21,6 +21,7 @@ from npsi_twin.execution import (
     Executor,
     Progress,
     RunFolder,
+    code_sha256,
     file_sha256,
     open_run,
     opened_executor,
@@ -34,12 +35,12 @@ from npsi_twin.provenance import finish, input_facts, remember
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import PRESETS, parse_values, preset_specification, to_toml
 from npsi_twin.storage.own_object import Footprint, OwnObject, open_object
-from npsi_twin.toml_files import read_toml
+from npsi_twin.toml_files import read_toml, read_toml_text
 from npsi_twin.txm.microscope import MicroscopeRecipe, simulation_grid, stage_truth
 from npsi_twin.txm.presets import MICROSCOPES, microscope_preset
 from npsi_twin.volumes import VoxelGrid
 
-MICROSCOPE = "microscope.toml"
+MICROSCOPE, COMPOUNDS = "microscope.toml", "compounds.toml"
 
 
 def microscope_from(words: str) -> MicroscopeRecipe:
@@ -93,6 +94,7 @@ def scan_object(
     workers: int = 1,
     threads: int | None = None,
     scheduler: str | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     break_lock: bool = False,
     progress: Progress = silent,
@@ -118,7 +120,7 @@ def scan_object(
         Height of a slab, and who projects; the default when None.
     max_memory
         Memory that decides the height of slabs, such as ``"8GiB"``; see `npsi_twin.plan.within_memory`.
-    workers, threads, scheduler, overwrite, break_lock, progress
+    workers, threads, scheduler, resume, overwrite, break_lock, progress
         As for `npsi_twin.twin.run_twin`.
 
     Returns
@@ -159,26 +161,44 @@ def scan_object(
         "seed": seed,
         "format": scan_format,
         "version": version("npsi-twin"),
+        "code": code_sha256(),
     }
     with (
-        open_run(folder, request=request, overwrite=overwrite, break_lock=break_lock) as run,
+        open_run(folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock) as run,
         opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
     ):
         run.state["seed"] = seed
         write_text_whole(run.path / MICROSCOPE, to_toml(microscope, ("microscope",)))
-        remember(run, asked=(MICROSCOPE,), inputs=(input_facts(path, str(request["object_sha256"])),))
-        _write_truth(run, found, microscope, Seeds(seed), execution, executor, progress)
-        stages.scan_attenuation(
-            run,
-            found.attenuation_per_um,
-            microscope,
-            Seeds(seed),
-            sample=path.stem,
-            execution=execution,
-            executor=executor,
-            progress=progress,
-            scan_format=scan_format,
-        )
+        asked = (MICROSCOPE,) if compounds is None else (MICROSCOPE, COMPOUNDS)
+        if compounds is not None:
+            write_text_whole(run.path / COMPOUNDS, read_toml_text(compounds, "a TOML file with one table a label"))
+        stated = {
+            "dataset": dataset,
+            "voxel_nm": voxel_nm,
+            "unit": unit,
+            "execution": execution.model_dump(mode="json"),
+        }
+        facts = input_facts(path, str(request["object_sha256"]))
+        remember(run, asked=asked, inputs=(facts,), arguments=stated)
+        for stage in ("truth", "scan"):
+            if run.has(stage):
+                continue
+            for kept in run.reopen(stage):
+                progress(f"kept {kept}, which this run did not write", 0, 1)
+            if stage == "truth":
+                _write_truth(run, found, microscope, Seeds(seed), execution, executor, progress)
+                continue
+            stages.scan_attenuation(
+                run,
+                found.attenuation_per_um,
+                microscope,
+                Seeds(seed),
+                sample=path.stem,
+                execution=execution,
+                executor=executor,
+                progress=progress,
+                scan_format=scan_format,
+            )
         finish(run)
     return {
         "folder": str(folder),

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from npsi_twin.comparison.label_scores import PARTS
 from npsi_twin.errors import ResourceError
 from npsi_twin.execution import STATE, ExecutionRecipe, available_cpus, cluster_memory
 from npsi_twin.execution.run_folder import finished_bytes, shard_bytes
@@ -66,7 +67,7 @@ _S_PER_VOXEL_AND_VIEW_BY_SIRT = 0.16e-9  # one step: a projection along rays and
 _S_PER_VOXEL_ITERATED = {"landweber": 12e-9, "cgls": 18e-9, "tv": 26e-9}
 _S_PER_VOXEL_SEGMENTED = 320e-9
 _S_PER_VOXEL_MEASURED, _S_PER_VOXEL_OF_LAYER = 90e-9, 750e-9  # of one of the two volumes; of the box round its layer
-_S_PER_VOXEL_COMPARED = 38e-9
+_S_PER_VOXEL_COMPARED = 95e-9
 _S_REPORT, _S_PER_VOXEL_SHOWN = 7.0, 60e-9  # one section cuts every row
 
 # Bytes of a voxel at a stage's peak; of measuring, of the volume and of the box round the layer.
@@ -74,7 +75,7 @@ _SEGMENT_BYTES = 13  # attenuation, smoothed, and the numbers of bodies or a cop
 _BYTES_OF_SAMPLE_LOOKED_AT = 24  # of the rows that tell the axis
 _FILTER_BYTES = 64  # of a pixel of the slice by which filters are found
 _MEASURE_BYTES, _LAYER_BYTES = 5, 22  # labels and attenuation; regions, and the basins of the bodies
-_COMPARE_BYTES = 3  # both labels and one mask
+_COMPARE_BYTES = 9  # both labels, masks, and the truth's fractions or particles
 _SCORE_BYTES = 71  # the truth's labels, fraction and particles; bodies, pairs of them, and distances
 _PROFILE_BYTES = 4  # of a column's voxel in the attenuation's profile, from within the foil to the air
 _TRANSFORM_BYTES = 12  # of a padded voxel of the two-point correlation, of one block of slices
@@ -86,7 +87,7 @@ _REPORT_BYTES = 100e6  # pictures, and volumes thinned to what a page may hold
 #: Where the slabs of a stage lie that is not finished, if they stay beside a file that refers to them.
 _VIRTUAL = {"build": TRUTH, "truth": TRUTH, "scan": SCAN, "reconstruct": RECONSTRUCTION}
 #: What the process that began a run does itself, also where a cluster does the rest.
-_NEVER_ON_A_CLUSTER = ("electrode", "axis, filters", "compare")
+_NEVER_ON_A_CLUSTER = ("electrode", "axis, filters")
 #: What is done for the sake of other stages, and not where they are finished.
 _FOR = {"electrode": ("build", "scan"), "axis, filters": ("reconstruct",)}
 
@@ -268,8 +269,8 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
 def _analysis_costs(specification: Specification, workers: int) -> tuple[StageCost, StageCost, StageCost]:
     """Predict what segmenting, measuring and comparing cost, which hold whole volumes.
 
-    Two workers measure truth and recovered volume at the same time. The layer of an aged electrode may reach as high
-    as the specimen: taken so, which is more than most states need.
+    Two workers measure the truth while the reconstruction is segmented, and score labels in two ways. The layer of an
+    aged electrode may reach as high as the specimen: taken so, which is more than most states need.
     """
     detector, recipe = specification.microscope.detector, specification.measurement
     layer, specimen = specification.electrode.layer, specification.electrode.specimen
@@ -289,11 +290,13 @@ def _analysis_costs(specification: Specification, workers: int) -> tuple[StageCo
     measure = _MEASURE_BYTES * voxels + profile + max(_LAYER_BYTES * box, transform)
     speed = _REFERENCE_CPUS / available_cpus()
     measure_s = 2 * (voxels * _S_PER_VOXEL_MEASURED + box * _S_PER_VOXEL_OF_LAYER)
-    whole = _PROCESS_BYTES + _SEGMENT_BYTES * voxels
+    whole, scored = (_PROCESS_BYTES + size * voxels for size in (_SEGMENT_BYTES, _COMPARE_BYTES))
+    measuring = _PROCESS_BYTES + measure
+    meanwhile = measuring if workers > 1 else 0.0
     return (
-        StageCost("segment", voxels * _S_PER_VOXEL_SEGMENTED, whole, 0.05 * voxels),
-        StageCost("measure", speed * measure_s, min(2, workers) * (_PROCESS_BYTES + measure), 1e6),
-        StageCost("compare", voxels * _S_PER_VOXEL_COMPARED, _PROCESS_BYTES + _COMPARE_BYTES * voxels, 1e5),
+        StageCost("segment", voxels * _S_PER_VOXEL_SEGMENTED, whole + meanwhile, 0.05 * voxels),
+        StageCost("measure", speed * measure_s, min(2, workers) * measuring, 1e6),
+        StageCost("compare", speed * voxels * _S_PER_VOXEL_COMPARED, min(len(PARTS), workers) * scored, 1e5),
     )
 
 
@@ -575,7 +578,7 @@ def check_resources(costs: Costs, folder: Path, *, scheduler: str | None = None,
         Where it goes.
     scheduler
         Address of the Dask cluster that does it: the memory of its smallest worker counts, as far as its workers are
-        there already and have a limit. The scene and the comparison are this process's own.
+        there already and have a limit. The scene, axis and filters are this process's own.
     overwrite
         What an old run wrote there goes first.
 

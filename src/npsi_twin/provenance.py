@@ -85,11 +85,19 @@ def remember(
     run.save()
 
 
-def finish(run: RunFolder) -> None:
-    """Say that everything is there, and write the RO-Crate."""
+def finish(run: RunFolder, *, parts: Mapping[str, str] | None = None) -> None:
+    """Say that everything is there, and write the RO-Crate.
+
+    Parameters
+    ----------
+    run
+        The run.
+    parts
+        Name -> SHA-256 of files that belong to it beside those of its stages.
+    """
     run.state["ended"] = _now()
     run.complete()
-    write_text_whole(run.path / CRATE, crate_text(run.path, run.state))
+    write_text_whole(run.path / CRATE, crate_text(run.path, run.state, parts or {}))
 
 
 def _now() -> str:

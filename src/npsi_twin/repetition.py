@@ -1,28 +1,36 @@
 """Does it come out again: a recorded run made once more, and compared byte by byte.
 
-A folder -> `Repetition`: the recorded request is run again (a twin's run from its specification, a reconstruction from
-the same scan, a sweep from its own request) in another folder, and every recorded file is compared. Where bytes differ,
-HDF5 files are compared data set by data set and texts line by line; packages, code and machines that differ between the
-two runs are named, since they are the likeliest reason.
+A folder -> `Repetition`: the recorded request is run again in another folder, and every recorded file is compared. A
+twin's run is repeated from its specification, a reconstruction from the same scan, a scan of one's own object from the
+same object, and a sweep, a set of phantoms, a budget of errors and the seven states from the files that they keep of
+their request. Where bytes differ, HDF5 files are compared data set by data set and texts line by line; packages, code
+and machines that differ between the two runs are named, since they are the likeliest reason.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast, get_args
 
 import h5py
 import numpy as np
 
+from npsi_twin.error_budget_run import asked_budget, run_budget
 from npsi_twin.errors import DataError, ParameterError
-from npsi_twin.execution import Progress, file_sha256, read_state, silent
+from npsi_twin.execution import ExecutionRecipe, Progress, file_sha256, read_state, silent
+from npsi_twin.object_scan import COMPOUNDS, MICROSCOPE, microscope_from, scan_object
+from npsi_twin.phantoms.data_set import asked_phantoms, make_phantoms
+from npsi_twin.seeds import Seeds
 from npsi_twin.specification import load_specification, parse_values
+from npsi_twin.stages import ScanFormat
+from npsi_twin.state_series import asked_states, make_states
 from npsi_twin.storage.scanfile import Reading
 from npsi_twin.sweeps.request import load_sweep
 from npsi_twin.sweeps.run import REQUEST, make_sweep
 from npsi_twin.twin import SPECIFICATION, STAGES, reconstruct_file, run_twin
+from npsi_twin.verification import recorded_files
 
 #: Numbers of a data set that are compared at a time.
 _AT_ONCE = 1 << 22
@@ -71,20 +79,36 @@ class Repetition:
         return {**tree, "differing": {name: list(told) for name, told in self.differing.items()}}
 
 
+class _How(TypedDict):
+    """Who makes it again, and whom to tell."""
+
+    workers: int
+    threads: int | None
+    scheduler: str | None
+    progress: Progress
+
+
 def repeat(
-    folder: Path, again: Path, *, scan: Path | None = None, workers: int = 1, progress: Progress = silent
+    folder: Path,
+    again: Path,
+    *,
+    scan: Path | None = None,
+    workers: int = 1,
+    threads: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress = silent,
 ) -> Repetition:
     """Run a recorded request again and compare what comes out.
 
     Parameters
     ----------
     folder
-        Of a run, of a reconstruction of a scan file, or of a sweep.
+        Of a run, a reconstruction of a scan file, a scan of an object, a sweep, phantoms, a budget or states.
     again
         Folder for the second run; empty, or not there.
     scan
-        Where the scan of a reconstruction lies, if no longer where it was.
-    workers, progress
+        Where the scan of a reconstruction, or the object of a scan, lies, if no longer where it was.
+    workers, threads, scheduler, progress
         As for `npsi_twin.twin.run_twin`.
 
     Raises
@@ -92,26 +116,20 @@ def repeat(
     ParameterError
         When the folder holds something that is not made by one of these commands.
     DataError
-        When the folder is no run, or its specification or scan is not what it was.
+        When the folder is no run, nothing of it is finished, or what it was made from is not what it was.
     """
     state = read_state(folder)
-    recorded = [name for entry in state["stages"].values() for name in entry["files"]]
+    again_by = next((make for key, make in _MAKERS.items() if key in state["request"]), None)
+    if again_by is None:
+        raise ParameterError(
+            f"{folder}: was made by `{state.get('command', 'another command')}`, and does not say of what; only what "
+            "a command of npsi-twin made can be repeated. Give that command another --out."
+        )
+    recorded = [name for name, _, _ in recorded_files(folder, state)]
     if not recorded:
         raise DataError(f"{folder}: no stage of it is finished; there is nothing to compare with. Finish it first.")
-    request = state["request"]
-    if "specification" in request:
-        _run_again(folder, again, state, workers, progress)
-    elif "scan_sha256" in request:
-        _reconstruct_again(folder, again, state, scan, workers, progress)
-    elif "sweep" in request:
-        only = tuple(state.get("arguments", {}).get("only", ()))
-        parquet = (folder / "sweep.parquet").is_file()
-        make_sweep(load_sweep(folder / REQUEST), again, workers=workers, only=only, parquet=parquet, progress=progress)
-    else:
-        raise ParameterError(
-            f"{folder}: was made by `{state.get('command', 'another command')}`, which repeat does not know; it makes "
-            "runs, reconstructions of a scan file, and sweeps again. Give that command another --out."
-        )
+    how: _How = {"workers": workers, "threads": threads, "scheduler": scheduler, "progress": progress}
+    again_by(folder, again, state, scan, how)
     equal, differing = [], {}
     for name in dict.fromkeys(recorded):
         if told := tuple(differences(folder / name, again / name)):
@@ -123,7 +141,7 @@ def repeat(
     return Repetition(folder, again, tuple(equal), differing, tuple(sorted(given)), tuple(_changed(state, now)))
 
 
-def _run_again(folder: Path, again: Path, state: Mapping[str, Any], workers: int, progress: Progress) -> None:
+def _run_again(folder: Path, again: Path, state: Mapping[str, Any], _: Path | None, how: _How) -> None:
     specification = load_specification(folder / SPECIFICATION)
     if specification.digest() != state["request"]["specification"]:
         raise DataError(
@@ -133,24 +151,62 @@ def _run_again(folder: Path, again: Path, state: Mapping[str, Any], workers: int
     if not any(stage in STAGES for stage in state["stages"]):
         raise DataError(f"{folder}: none of its stages is one of a run: {', '.join(state['stages'])}. It was changed.")
     last = max((stage for stage in state["stages"] if stage in STAGES), key=STAGES.index)
-    run_twin(specification, again, workers=workers, until=last, progress=progress)
+    # A run of an older version does not say it; nearly all are so, and where not, the comparison tells.
+    scan_format = _scan_format(folder, {"format": "dataexchange"} | state["stages"].get("scan", {}))
+    run_twin(specification, again, until=last, scan_format=scan_format, **how)
 
 
-def _reconstruct_again(
-    folder: Path, again: Path, state: Mapping[str, Any], scan: Path | None, workers: int, progress: Progress
-) -> None:
-    request, stated = state["request"], state.get("arguments", {})
-    if scan is None and not state.get("inputs"):
-        raise DataError(f"{folder}: does not say where its scan {request['scan']} lay. Give it with --scan.")
-    path = Path(state["inputs"][0]["path"]) if scan is None else scan
-    if not path.exists():
-        raise DataError(f"{path}: the scan is no longer there. Give its new place with --scan.")
+def _scan_format(folder: Path, tree: Mapping[str, Any]) -> ScanFormat:
+    found = tree.get("format")
+    if found in get_args(ScanFormat):
+        return cast(ScanFormat, found)
+    raise _unsaid(folder, "format", found)
+
+
+def _unsaid(folder: Path, key: str, found: object) -> DataError:
+    return DataError(
+        f"{folder}: its run.json has {key} = {found!r}, from which it cannot be made again; another version wrote it, "
+        "or somebody changed it. Give the command that made it another --out."
+    )
+
+
+def _said(folder: Path, tree: Mapping[str, Any], key: str, kind: Any) -> Any:
+    """Return what a record says, of the type that it must have."""
+    found = tree.get(key)
+    if not isinstance(found, kind) or isinstance(found, bool) is not (kind is bool):
+        raise _unsaid(folder, key, found)
+    return found
+
+
+def _check_asked(folder: Path, state: Mapping[str, Any]) -> None:
+    """Refuse a folder in which what was asked for was changed."""
+    for name, digest in _said(folder, state, "asked", dict).items():
+        if not (folder / name).is_file() or file_sha256(folder / name) != digest:
+            raise DataError(f"{folder / name}: is not what was asked for; it was changed since. Put it back.")
+
+
+def _input(folder: Path, state: Mapping[str, Any], given: Path | None, called: str) -> Path:
+    """Return where the scan or the object lies that was read."""
+    inputs = state.get("inputs")
+    if given is None and not inputs:
+        raise DataError(f"{folder}: does not say where its {called} lay. Give it with --scan.")
+    path = Path(inputs[0]["path"]) if given is None and inputs else given
+    if path is None or not path.exists():
+        raise DataError(f"{path}: the {called} is no longer there. Give its new place with --scan.")
+    return path
+
+
+def _execution(folder: Path, stated: Mapping[str, Any]) -> ExecutionRecipe:
+    return parse_values(ExecutionRecipe(), _said(folder, stated, "execution", dict), "execution")
+
+
+def _reconstruct_again(folder: Path, again: Path, state: Mapping[str, Any], scan: Path | None, how: _How) -> None:
+    request, stated = state["request"], _said(folder, state, "arguments", dict)
+    path = _input(folder, state, scan, "scan")
     specification = load_specification(folder / SPECIFICATION)
     if specification.reconstruction.digest() != request["recipe"]:
         raise DataError(f"{folder / SPECIFICATION}: is not the recipe that was run; it was changed since. Put it back.")
-    if "slab_rows" in stated:
-        cut = parse_values(specification.execution, {"slab_rows": stated["slab_rows"]}, "execution")
-        specification = specification.model_copy(update={"execution": cut})
+    specification = specification.model_copy(update={"execution": _execution(folder, stated)})
     told = request["reading"]
     roots = tuple(Path(root) for root in stated.get("allowed_roots", ()))
     reading = Reading(
@@ -160,16 +216,71 @@ def _reconstruct_again(
         path,
         again,
         specification=specification,
-        pixel_nm=stated.get("pixel_nm"),
+        pixel_nm=stated.get("pixel_nm", request["pixel_nm"]),
         theta_unit=request["theta_unit"],
         assume_normalised=request["assume_normalised"],
         reading=reading,
-        workers=workers,
-        progress=progress,
+        **how,
     )
     now = read_state(again)["request"]
     if now["scan_sha256"] != request["scan_sha256"]:
         raise DataError(f"{path}: is not the scan that was reconstructed; its hash differs. Give that one with --scan.")
+
+
+def _scan_again(folder: Path, again: Path, state: Mapping[str, Any], scan: Path | None, how: _How) -> None:
+    request, stated = state["request"], _said(folder, state, "arguments", dict)
+    path = _input(folder, state, scan, "object")
+    _check_asked(folder, state)
+    if path.is_file() and file_sha256(path) != request["object_sha256"]:
+        raise DataError(f"{path}: is not the object that was scanned; its hash differs. Give that one with --scan.")
+    scan_object(
+        path,
+        again,
+        microscope_from(str(folder / MICROSCOPE)),
+        dataset=_said(folder, stated, "dataset", str | None),
+        voxel_nm=_said(folder, stated, "voxel_nm", float | int | None),
+        unit=_said(folder, stated, "unit", str | None),
+        compounds=folder / COMPOUNDS if COMPOUNDS in state["asked"] else None,
+        seed=_said(folder, request, "seed", int),
+        scan_format=_scan_format(folder, request),
+        execution=_execution(folder, stated),
+        **how,
+    )
+
+
+def _sweep_again(folder: Path, again: Path, state: Mapping[str, Any], _: Path | None, how: _How) -> None:
+    _check_asked(folder, state)
+    only = tuple(state.get("arguments", {}).get("only", ()))
+    parquet = (folder / "sweep.parquet").is_file()
+    make_sweep(load_sweep(folder / REQUEST), again, only=only, parquet=parquet, **how)
+
+
+def _phantoms_again(folder: Path, again: Path, state: Mapping[str, Any], _: Path | None, how: _How) -> None:
+    _check_asked(folder, state)
+    make_phantoms(again, *asked_phantoms(folder), seeds=Seeds(_said(folder, state["request"], "seed", int)), **how)
+
+
+def _budget_again(folder: Path, again: Path, state: Mapping[str, Any], _: Path | None, how: _How) -> None:
+    _check_asked(folder, state)
+    specification, recipe = asked_budget(folder)
+    run_budget(specification, again, recipe, **how)
+
+
+def _states_again(folder: Path, again: Path, state: Mapping[str, Any], _: Path | None, how: _How) -> None:
+    _check_asked(folder, state)
+    make_states(asked_states(folder), again, seeds=Seeds(_said(folder, state["request"], "seed", int)), **how)
+
+
+#: A key of a request that tells what kind of folder it is -> what makes such a folder again.
+_MAKERS: Mapping[str, Callable[[Path, Path, Mapping[str, Any], Path | None, _How], None]] = {
+    "specification": _run_again,
+    "scan_sha256": _reconstruct_again,
+    "object_sha256": _scan_again,
+    "sweep": _sweep_again,
+    "ranges": _phantoms_again,
+    "budget": _budget_again,
+    "states": _states_again,
+}
 
 
 def differences(first: Path, second: Path) -> Iterator[str]:

@@ -172,19 +172,20 @@ def parse_specification(text: str, where: str = "specification") -> Specificatio
     try:
         return Specification.model_validate(tree)
     except ValidationError as error:
-        faults = [f"{where}: {_explain_fault(fault['loc'], fault)}" for fault in error.errors()]
+        faults = [f"{where}: {_explain_fault(Specification, fault)}" for fault in error.errors()]
         raise ParameterError("\n".join(faults)) from None
 
 
-def _explain_fault(location: tuple[int | str, ...], fault: ErrorDetails) -> str:
-    path = ".".join(str(part) for part in location)
-    parent = _recipe_at(location[:-1])
+def _explain_fault(root: type[Recipe], fault: ErrorDetails, section: tuple[str, ...] = ()) -> str:
+    location = fault["loc"]
+    path = ".".join(str(part) for part in (*section, *location))
+    parent = _recipe_at(root, location[:-1])
     key = str(location[-1]) if location else ""
     if fault["type"] == "extra_forbidden" and parent is not None:
         near = difflib.get_close_matches(key, parent.model_fields, n=1, cutoff=0.5)
         known = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(parent.model_fields)}."
         return f"'{path}' is not a field; {known}"
-    message = fault["msg"].removeprefix("Value error, ")
+    message = fault["msg"].removeprefix("Value error, ").rstrip(".")
     if parent is None or key not in parent.model_fields:
         return f"{path}: {message}." if path else f"{message}."
     field = parent.model_fields[key]
@@ -201,8 +202,8 @@ def _explain_fault(location: tuple[int | str, ...], fault: ErrorDetails) -> str:
     return text
 
 
-def _recipe_at(location: tuple[int | str, ...]) -> type[Recipe] | None:
-    recipe: type[Recipe] = Specification
+def _recipe_at(root: type[Recipe], location: tuple[int | str, ...]) -> type[Recipe] | None:
+    recipe = root
     for part in location:
         field = recipe.model_fields.get(str(part))
         kinds = [] if field is None else [field.annotation, *get_args(field.annotation)]
@@ -246,7 +247,7 @@ def parse_values(recipe: Part, changes: Mapping[str, Any], section: str) -> Part
     try:
         return type(recipe).model_validate(recipe.model_dump() | dict(changes))
     except ValidationError as error:
-        faults = [_explain_fault((section, *fault["loc"]), fault) for fault in error.errors()]
+        faults = [_explain_fault(type(recipe), fault, (section,)) for fault in error.errors()]
         raise ParameterError("\n".join(faults)) from None
 
 

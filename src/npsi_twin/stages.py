@@ -34,6 +34,7 @@ from npsi_twin.execution import (
 )
 from npsi_twin.execution.shards import Slab, SlabArray, array_bytes, assemble, discard, make_shards
 from npsi_twin.projectors.choice import ProjectorName, available_projector
+from npsi_twin.reconstruction.fitness import judge_views
 from npsi_twin.reconstruction.reprojection import AlignmentRecipe
 from npsi_twin.reconstruction.route import Plan, ReconstructionRecipe, prepare, reconstruct
 from npsi_twin.scan import Scan
@@ -90,6 +91,8 @@ def make_electrode(specification: Specification) -> Electrode:
     """Build the scene and age it."""
     seeds = Seeds(specification.seed)
     _tell_what_is_unseen(specification)
+    # Before a scan is made, and not only when it is reconstructed.
+    judge_views(told_beam(specification.microscope, seeds=seeds), specification.reconstruction.width_px)
     pristine = build_electrode(specification.electrode, seeds=seeds)
     ageing = specification.ageing
     aged = age(pristine, ageing.how(), ageing.what(), seeds=seeds)
@@ -319,7 +322,7 @@ def scan_attenuation(
             variant=scan_format,
         )
         first = shards[0].facts
-        facts["projector"] = first["projector"]
+        facts |= {"projector": first["projector"], "format": scan_format}
         with (
             written_whole(run.path / SCAN_TRUTH) as path,
             _created_truth(path, microscope, seeds, keep_transmission=execution.keep_transmission) as file,

@@ -14,6 +14,8 @@ import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,8 +31,20 @@ from npsi_twin.electrode.scene import Electrode
 from npsi_twin.electrode.specimen import SpecimenRecipe
 from npsi_twin.electrode.states import History
 from npsi_twin.electrode.voxelise import Composition, voxelise
-from npsi_twin.execution import Progress, silent, written_whole
+from npsi_twin.execution import (
+    Executor,
+    InProcess,
+    Progress,
+    code_sha256,
+    in_order,
+    open_run,
+    opened_executor,
+    silent,
+    write_text_whole,
+    written_whole,
+)
 from npsi_twin.morphology.measure import MeasurementRecipe, Measurements, measure
+from npsi_twin.provenance import finish, remember
 from npsi_twin.recipes import Recipe, parameter
 from npsi_twin.report.state_figures import (
     CapacityCurve,
@@ -42,9 +56,14 @@ from npsi_twin.report.state_figures import (
 )
 from npsi_twin.report.state_picture import StatePicture, StatePictureRecipe, picture_state
 from npsi_twin.seeds import Seeds
+from npsi_twin.specification import parse_values, to_toml
+from npsi_twin.toml_files import read_toml
 from npsi_twin.txm.contrast import contrast
 from npsi_twin.volumes import FloatArray, Volume, VoxelGrid
 
+RECIPE = "states.toml"
+_FIGURES, _TABLES = ("seven_states", "sections", "thickness", "attenuation", "capacity"), ("states", "targets")
+FILES = (*(f"{name}.png" for name in _FIGURES), *(f"{name}.csv" for name in _TABLES))
 #: Smallest and largest loading that is drawn, over the mean.
 LOADINGS = (0.6, 1.8)
 #: How far a view reaches beyond the layer: `measure` takes foil from 0.3 to 2 um below, air from 0.5 um above.
@@ -213,8 +232,91 @@ def _joined(slabs: Sequence[Composition], shown: slice) -> Composition:
     return replace(slabs[0], **arrays)
 
 
+def make_states(
+    recipe: StateSeriesRecipe | None,
+    folder: Path,
+    *,
+    seeds: Seeds,
+    workers: int = 1,
+    threads: int | None = None,
+    scheduler: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    break_lock: bool = False,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Play the states and keep figures, tables and request in a folder of their own.
+
+    Parameters
+    ----------
+    recipe, seeds, progress
+        As for `play_states`.
+    folder
+        Where everything goes; see `write_states`.
+    workers
+        Worker processes, a state each; the files are the same for any number, but for ``run.json`` and the crate.
+    threads
+        Threads of each worker; its share of this machine when None.
+    scheduler
+        Address of a Dask scheduler whose workers play the states instead, ``"tcp://host:8786"``.
+    resume
+        Keep finished files; a series that was interrupted is played anew.
+    overwrite
+        Start anew in a folder that holds states.
+    break_lock
+        Take the folder from a process of another machine that left its lock behind.
+
+    Returns
+    -------
+    dict
+        ``folder`` and ``files``.
+
+    Raises
+    ------
+    ParameterError, NotConvergedError
+        See `play_states`.
+    ResourceError, IncompleteError
+        When the folder is not to be had, or holds states of another request.
+    """
+    recipe = StateSeriesRecipe() if recipe is None else recipe
+    request = {
+        "states": recipe.digest(), "seed": seeds.root, "version": version("npsi-twin"), "code": code_sha256(),
+    }  # fmt: skip
+    with (
+        opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
+        open_run(folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock) as run,
+    ):
+        run.state["seed"] = seeds.root
+        write_text_whole(folder / RECIPE, to_toml(recipe))
+        remember(run, asked=(RECIPE,))
+        if not run.has("states"):
+            for kept in run.reopen("states"):
+                progress(f"kept {kept}, which these states did not write", 0, 1)
+            with run.stage("states", *FILES):
+                write_states(play_states(recipe, seeds=seeds, executor=executor, progress=progress), folder)
+        finish(run)
+    return {"folder": str(folder), "files": [str(folder / name) for name in FILES]}
+
+
+def asked_states(folder: Path) -> StateSeriesRecipe:
+    """Return what the states of a folder were asked for.
+
+    Raises
+    ------
+    DataError, ParameterError
+        When the file that says it is missing or was broken.
+    """
+    return parse_values(
+        StateSeriesRecipe(), read_toml(folder / RECIPE, "the file that `npsi-twin states` wrote"), "states"
+    )
+
+
 def play_states(
-    recipe: StateSeriesRecipe | None = None, *, seeds: Seeds, progress: Progress = silent
+    recipe: StateSeriesRecipe | None = None,
+    *,
+    seeds: Seeds,
+    executor: Executor | None = None,
+    progress: Progress = silent,
 ) -> tuple[PlayedState, ...]:
     """Play the paper's seven states, or some of them.
 
@@ -224,6 +326,8 @@ def play_states(
         What is played; the default recipe when None.
     seeds
         Root of the specimens' seeds.
+    executor
+        Who plays them; this process when None.
     progress
         Who to tell how far it has come.
 
@@ -238,19 +342,19 @@ def play_states(
         If a specimen cannot be built, or does not pack once it has swollen.
     """
     recipe = StateSeriesRecipe() if recipe is None else recipe
-    played = []
-    for number, name in enumerate(recipe.conditions):
-        progress("states", number, len(recipe.conditions))
-        own = own_seeds(name, seeds=seeds)
-        pristine = build_specimen(recipe.electrode, draw_loading(recipe.loading_variation, seeds=own), seeds=own)
-        ageing = AgeingRecipe(condition=name, end_state=recipe.end_state, hypothesis=recipe.hypothesis)
-        electrode = age(pristine, ageing.how(), ageing.what(), seeds=own)
-        truth = view_state(electrode, recipe.voxel_nm, recipe.energy_kev, recipe.picture.measurement)
-        seen = observe(electrode, truth.composition, truth.attenuation_per_um, truth.measured)
-        picture = picture_state(name, truth.composition, truth.attenuation_per_um, truth.measured, recipe.picture)
-        played.append(PlayedState(name, picture, seen, electrode.history))
-    progress("states", len(recipe.conditions), len(recipe.conditions))
-    return tuple(played)
+    play, names = partial(_played, recipe, seeds), recipe.conditions
+    return tuple(in_order(executor or InProcess(), play, names, stage="states", progress=progress))
+
+
+def _played(recipe: StateSeriesRecipe, seeds: Seeds, name: str) -> PlayedState:
+    own = own_seeds(name, seeds=seeds)
+    pristine = build_specimen(recipe.electrode, draw_loading(recipe.loading_variation, seeds=own), seeds=own)
+    ageing = AgeingRecipe(condition=name, end_state=recipe.end_state, hypothesis=recipe.hypothesis)
+    electrode = age(pristine, ageing.how(), ageing.what(), seeds=own)
+    truth = view_state(electrode, recipe.voxel_nm, recipe.energy_kev, recipe.picture.measurement)
+    seen = observe(electrode, truth.composition, truth.attenuation_per_um, truth.measured)
+    picture = picture_state(name, truth.composition, truth.attenuation_per_um, truth.measured, recipe.picture)
+    return PlayedState(name, picture, seen, electrode.history)
 
 
 def capacity_curves(histories: Mapping[str, History]) -> tuple[CapacityCurve, ...]:
@@ -290,15 +394,15 @@ def write_states(states: Sequence[PlayedState], folder: Path, *, dots_per_inch: 
     """
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [state.picture for state in states]
-    figures = {
-        "seven_states": seven_states_figure(pictures),
-        "sections": sections_figure(pictures),
-        "thickness": thickness_bars_figure(pictures),
-        "attenuation": attenuation_profiles_figure(pictures),
-        "capacity": capacity_figure(capacity_curves({s.condition: s.history for s in states if s.history})),
-    }
+    figures = (
+        seven_states_figure(pictures),
+        sections_figure(pictures),
+        thickness_bars_figure(pictures),
+        attenuation_profiles_figure(pictures),
+        capacity_figure(capacity_curves({s.condition: s.history for s in states if s.history})),
+    )
     written = []
-    for name, figure in figures.items():
+    for name, figure in zip(_FIGURES, figures, strict=True):
         written.append(folder / f"{name}.png")
         with written_whole(written[-1]) as temporary:
             figure.savefig(temporary, format="png", dpi=dots_per_inch, metadata={"Software": None})
@@ -308,7 +412,7 @@ def write_states(states: Sequence[PlayedState], folder: Path, *, dots_per_inch: 
         {"target": name, "expression": found.target.expression, "found": found.text, "verdict": found.verdict}
         for name, found in judge(table).items()
     ]
-    for name, rows in (("states", seen), ("targets", verdicts)):
+    for name, rows in zip(_TABLES, (seen, verdicts), strict=True):
         written.append(folder / f"{name}.csv")
         with written_whole(written[-1]) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

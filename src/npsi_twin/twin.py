@@ -26,6 +26,7 @@ from npsi_twin.execution import (
     write_text_whole,
     written_whole,
 )
+from npsi_twin.execution.locks import check_free
 from npsi_twin.morphology.forest import load_forest
 from npsi_twin.morphology.measure import MeasurementRecipe, measure, relabel
 from npsi_twin.morphology.segmentation import SegmentationRecipe, chosen_method, segment
@@ -41,7 +42,7 @@ from npsi_twin.plan import (
 )
 from npsi_twin.projectors.choice import available_projector
 from npsi_twin.provenance import finish, input_facts, remember
-from npsi_twin.report.run_page import write_reconstruction_page, write_run_page
+from npsi_twin.report.run_page import FIGURES, write_reconstruction_page, write_run_page
 from npsi_twin.specification import Specification, load_specification, parse_values, to_toml
 from npsi_twin.storage.formats import open_scan
 from npsi_twin.storage.measurements import read_comparison, read_measurements
@@ -75,6 +76,7 @@ def run_twin(
     until: str = STAGES[-1],
     break_lock: bool = False,
     progress: Progress = silent,
+    scan_format: stages.ScanFormat = "dataexchange",
 ) -> dict[str, Any]:
     """Walk the whole road: build, scan, reconstruct, segment, measure, compare, report.
 
@@ -100,6 +102,8 @@ def run_twin(
         Take the folder from a process of another machine that left its lock behind.
     progress
         Who to tell how far it has come.
+    scan_format
+        Layout of the scan file.
 
     Returns
     -------
@@ -120,6 +124,8 @@ def run_twin(
     if until not in STAGES:
         raise ParameterError(f"until: got {until!r}; known are {', '.join(STAGES)}.")
     asked = STAGES[: STAGES.index(until) + 1]
+    # At once, and not only when an electrode, which may take minutes, is built.
+    check_free(folder, break_lock=break_lock)
     costs = plan_twin(specification, workers=workers).only("electrode", *asked)
     costs = costs.beyond(folder) if resume else costs
     check_resources(costs, folder, scheduler=scheduler, overwrite=overwrite)
@@ -132,7 +138,7 @@ def run_twin(
         request = _request(specification)
         with open_run(folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock) as run:
             _remember(run, specification)
-            _walk(run, asked, specification, electrode, executor, progress)
+            _walk(run, asked, specification, electrode, executor, progress, scan_format)
             if asked == STAGES:
                 finish(run)
             compared = "compare" in asked
@@ -146,8 +152,11 @@ def _walk(
     electrode: Electrode | None,
     executor: Executor,
     progress: Progress,
+    scan_format: stages.ScanFormat = "dataexchange",
 ) -> None:
     """Do the stages that are not done yet."""
+    # Whoever stops before a stage does not want it begun.
+    ahead = analysis.Ahead() if "compare" in asked else None
     for name in asked:
         if run.has(name):
             continue
@@ -155,7 +164,7 @@ def _walk(
             progress(f"kept {kept}, which this run did not write", 0, 1)
         if name in ("build", "scan") and electrode is None:
             electrode = stages.make_electrode(specification)
-        _do(name, run, specification, electrode, executor, progress)
+        _do(name, run, specification, electrode, executor, progress, scan_format, ahead)
 
 
 def build_run(
@@ -165,19 +174,26 @@ def build_run(
     workers: int = 1,
     threads: int | None = None,
     scheduler: str | None = None,
+    resume: bool = False,
     overwrite: bool = False,
+    break_lock: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Begin a run: make the electrode and write its truth."""
+    """Begin a run: make the electrode and write its truth; what is asked for and raised is as for `run_twin`."""
     costs = plan_twin(specification, workers=workers).only("electrode", "build")
+    costs = costs.beyond(folder) if resume else costs
     check_resources(costs, folder, scheduler=scheduler, overwrite=overwrite)
-    electrode = stages.make_electrode(specification)
+    # An electrode that cannot be built is refused before anything is written.
+    electrode = None if resume else stages.make_electrode(specification)
+    request = _request(specification)
     with (
-        open_run(folder, request=_request(specification), overwrite=overwrite) as run,
+        open_run(folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock) as run,
         opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
     ):
         _remember(run, specification)
-        _do("build", run, specification, electrode, executor, progress)
+        _walk(run, STAGES[:1], specification, electrode, executor, progress)
+        if all(stage in run.state["stages"] for stage in STAGES):
+            finish(run)
         return _summary(run)
 
 
@@ -216,10 +232,7 @@ def run_stage(
         raise ParameterError(f"stage: got {name!r}; known are {', '.join(STAGES[1:])}.")
     begun = read_state(folder)["request"]
     if "specification" not in begun:
-        raise ParameterError(
-            f"{folder}: was made from a single file and is not the run of a twin. Go on with its files, for "
-            f"example: npsi-twin {_following(folder)}"
-        )
+        raise ParameterError(f"{folder}: is not the run of a twin, whose stages these are. {_following(folder)}")
     specification = load_specification(folder / SPECIFICATION)
     costs = plan_twin(specification, workers=workers).only(name).beyond(folder, again=True)
     check_resources(costs, folder, scheduler=scheduler)
@@ -237,9 +250,12 @@ def run_stage(
 
 
 def _following(folder: Path) -> str:
+    go_on = "It was made from a single file: go on with its files, for example: npsi-twin"
     if (folder / stages.RECONSTRUCTION).is_file():
-        return f"segment {folder}/{stages.RECONSTRUCTION} --out {folder}/labels.h5"
-    return f"reconstruct {folder}/{stages.SCAN} --out {folder}-reconstructed"
+        return f"{go_on} segment {folder}/{stages.RECONSTRUCTION} --out {folder}/labels.h5"
+    if (folder / stages.SCAN).is_file():
+        return f"{go_on} reconstruct {folder}/{stages.SCAN} --out {folder}-reconstructed"
+    return "Begin one with npsi-twin run, or npsi-twin build."
 
 
 def _do(
@@ -250,6 +266,7 @@ def _do(
     executor: Executor,
     progress: Progress,
     scan_format: stages.ScanFormat = "dataexchange",
+    ahead: analysis.Ahead | None = None,
 ) -> None:
     # What follows was made from files that are about to change.
     for later in STAGES[STAGES.index(name) :]:
@@ -280,13 +297,11 @@ def _do(
         case "reconstruct":
             reconstruct()
         case "segment":
-            analysis.segment_reconstruction(run, specification, executor=executor, progress=progress)
+            analysis.segment_reconstruction(run, specification, executor=executor, progress=progress, ahead=ahead)
         case "measure":
-            analysis.measure_run(run, specification, executor=executor, progress=progress)
+            analysis.measure_run(run, specification, executor=executor, progress=progress, ahead=ahead)
         case "compare":
-            progress(name, 0, 1)
-            analysis.compare_run(run, specification)
-            progress(name, 1, 1)
+            analysis.compare_run(run, specification, executor=executor, progress=progress, ahead=ahead)
         case _:
             _report(run, specification, executor, progress)
 
@@ -295,7 +310,8 @@ def _report(run: RunFolder, specification: Specification, executor: Executor, pr
     folder = run.path
     truth = (stages.TRUTH,) if (folder / stages.TRUTH).is_file() else ()
     inputs = (*truth, stages.SCAN, stages.RECONSTRUCTION, analysis.SEGMENTATION)
-    with run.stage("report", "report.html", inputs=(*inputs, analysis.MEASURED_MAPS, analysis.COMPARISON)):
+    read = (*inputs, analysis.MEASURED_MAPS, analysis.COMPARISON)
+    with run.stage("report", "report.html", sometimes=FIGURES, inputs=read):
         write_run_page(
             folder,
             specification=specification,
@@ -409,7 +425,7 @@ def reconstruct_file(
         write_text_whole(run.path / SPECIFICATION, to_toml(recipe, ("reconstruction",)))
         stated = {
             "pixel_nm": pixel_nm,
-            "slab_rows": execution.slab_rows,
+            "execution": execution.model_dump(mode="json"),
             "allowed_roots": [str(root.resolve()) for root in reading.allow_roots],
         }
         scanned = input_facts(path, str(request["scan_sha256"]))
@@ -424,7 +440,7 @@ def reconstruct_file(
                 executor=executor,
                 progress=progress,
             )
-        with run.stage("report", "report.html"):
+        with run.stage("report", "report.html", sometimes=FIGURES):
             write_reconstruction_page(run.path, scan_file=scan_file, state=run.state, axis=plan.axis)
         finish(run)
         facts = {key: value for key, value in run.state["stages"]["reconstruct"].items() if key != "files"}

@@ -1,13 +1,13 @@
 """Whether a folder is still what was written: every file that it recorded, hashed again.
 
-A folder of a run, a sweep or a set of phantoms -> `Finding` for each recorded file: ``same``; ``given`` (not what a
+A folder of anything that a command made -> `Finding` for each recorded file: ``same``; ``given`` (not what a
 stage wrote, but what a later stage read and named as the user's); ``changed``; ``missing``. What was asked for is
 checked too: by its recorded hash, or, where an older run has none, ``specification.toml`` by the digest of its values.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -98,7 +98,7 @@ def verify(folder: Path) -> Verification:
     Parameters
     ----------
     folder
-        Of a run, a sweep or a set of phantoms.
+        Of a run, a reconstruction, a scan, a sweep, a set of phantoms, a budget or states.
 
     Raises
     ------
@@ -163,14 +163,33 @@ def _written(folder: Path, state: dict[str, Any]) -> Iterator[Finding]:
 
 def _cases(folder: Path) -> Iterator[Finding]:
     """Look at the files of a set of phantoms, case by case."""
+    for name, digest, case in _files_of_cases(folder):
+        yield _look(folder, name, digest, case)
+
+
+def _files_of_cases(folder: Path) -> list[tuple[str, str, str]]:
+    """Return name, SHA-256 and case of the files of a set of phantoms; none for another folder."""
     path = folder / _MANIFEST
     if not path.is_file():
-        return
+        return []
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        recorded = [(str(line["case"]), dict(line["files"])) for line in lines]
+        return [(name, digest, str(line["case"])) for line in lines for name, digest in dict(line["files"]).items()]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path}: cannot be read ({error}).") from None
-    for case, files in recorded:
-        for name, digest in files.items():
-            yield _look(folder, name, digest, case)
+
+
+def recorded_files(folder: Path, state: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return name and SHA-256 of every file that a folder recorded as made, and the stage or case that made it.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    state
+        What its ``run.json`` holds.
+    """
+    made = [
+        (name, digest, stage) for stage, entry in state["stages"].items() for name, digest in entry["files"].items()
+    ]
+    return [*made, *_files_of_cases(folder)]

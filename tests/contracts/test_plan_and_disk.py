@@ -110,11 +110,11 @@ def test_a_cluster_is_judged_by_its_smallest_worker(monkeypatch, tmp_path):
 
     monkeypatch.setattr(plan, "cluster_memory", worker)
     costs = plan_twin(preset_specification("tiny"))
-    assert costs.only("scan").memory_bytes > 4e8 > costs.only("electrode", "compare").memory_bytes
+    assert costs.only("scan").memory_bytes > 4e8 > costs.only("electrode", "axis, filters").memory_bytes
     with pytest.raises(ResourceError, match=r"scan: needs .* the smallest worker of tcp://there:1 has"):
         check_resources(costs, tmp_path, scheduler="tcp://there:1")
     monkeypatch.setattr(plan, "memory_there", lambda: Memory(1e6, "this machine has"))
-    with pytest.raises(ResourceError, match="(compare|axis, filters): needs .* this machine has"):
+    with pytest.raises(ResourceError, match="axis, filters: needs .* this machine has"):
         check_resources(costs, tmp_path, scheduler="tcp://there:1")
     assert asked == ["tcp://there:1"]
 
@@ -158,7 +158,7 @@ def test_more_processors_are_promised_only_what_they_share(monkeypatch):
     for processors in (2, 8):
         monkeypatch.setattr(plan, "available_cpus", lambda processors=processors: processors)
         found[processors] = {cost.stage: cost.seconds for cost in plan_twin(preset_specification("demo")).stages}
-    for stage in ("electrode", "segment", "compare", "report"):
+    for stage in ("electrode", "segment", "report"):
         assert found[2][stage] == found[8][stage]
     assert found[8]["scan"] < found[2]["scan"]
     assert found[2]["reconstruct"] / 4 < found[8]["reconstruct"] < found[2]["reconstruct"]

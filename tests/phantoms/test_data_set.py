@@ -10,17 +10,26 @@ import numpy as np
 import pytest
 import tifffile
 
-from npsi_twin.errors import DataError, IncompleteError, NotConvergedError, OutOfRangeWarning, ParameterError
+from npsi_twin.errors import (
+    IncompleteError,
+    NotConvergedError,
+    OutOfRangeWarning,
+    ParameterError,
+    ResourceError,
+)
 from npsi_twin.execution import file_sha256
+from npsi_twin.phantoms import case as case_module
 from npsi_twin.phantoms.data_set import make_phantoms
 from npsi_twin.phantoms.draws import PhantomRecipe
 from npsi_twin.phantoms.layouts import NNUNET_FOLDER
 from npsi_twin.phantoms.ranges import parse_ranges
+from npsi_twin.repetition import repeat
 from npsi_twin.seeds import Seeds
 from npsi_twin.specification import load_specification, parse_specification
 from npsi_twin.storage.nnunet import check_nnunet
 from npsi_twin.storage.volumes import open_volume, read_volume
 from npsi_twin.twin import run_twin
+from npsi_twin.verification import verify
 
 SHAPE, VOXEL = (12, 56, 56), 50.8
 #: A thin needle, few views and a known axis: seconds, and no physics to speak of.
@@ -42,15 +51,15 @@ flat_electrons = {low = 2000.0, high = 8000.0, scale = "log"}
 """)
 
 
-def make(folder, seed=5, ranges=RANGES, base=BASE, workers=1, resume=False, **recipe):
+def make(folder, seed=5, ranges=RANGES, base=BASE, how=None, resume=False, **recipe):
     given = {"count": 2, "layout": "npz"} | recipe
-    return make_phantoms(
-        folder, PhantomRecipe(**given), ranges, base, seeds=Seeds(seed), workers=workers, resume=resume
-    )
+    return make_phantoms(folder, PhantomRecipe(**given), ranges, base, seeds=Seeds(seed), resume=resume, **(how or {}))
 
 
 def contents(folder: Path) -> dict[str, str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "run.json")
+    """Return the hashes of everything but what tells times."""
+    told = ("run.json", "ro-crate-metadata.json")
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in told)
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
@@ -110,13 +119,20 @@ def test_hashes_manifest_and_split_agree_with_the_files(npz_set):
 
 
 def test_two_workers_make_the_same_bytes(npz_set, tmp_path):
-    make(tmp_path / "set", workers=2)
+    make(tmp_path / "set", how={"workers": 2})
     assert contents(tmp_path / "set") == contents(npz_set)
 
 
-def test_a_lost_case_a_cut_manifest_and_leftovers_are_mended_to_the_same_bytes(npz_set, tmp_path):
-    folder = tmp_path / "set"
+def unfinished(npz_set: Path, folder: Path) -> Path:
+    """Copy a set as it was before it was finished: with its cases, and no record of the whole."""
     shutil.copytree(npz_set, folder)
+    state = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(state | {"stages": {}, "status": "incomplete"}))
+    return folder
+
+
+def test_a_lost_case_a_cut_manifest_and_leftovers_are_mended_to_the_same_bytes(npz_set, tmp_path):
+    folder = unfinished(npz_set, tmp_path / "set")
     shutil.rmtree(case_folders(folder)[0])
     text = (folder / "manifest.jsonl").read_text()
     (folder / "manifest.jsonl").write_text(text[:-40])
@@ -136,14 +152,94 @@ def test_a_set_grows_and_does_not_shrink(npz_set, tmp_path):
         make(folder, seed=6, resume=True)
 
 
-def test_a_changed_file_is_told_and_kept(npz_set, tmp_path):
+@pytest.mark.parametrize("file", ["specification.toml", "case.npz", "case.json"])
+def test_a_changed_case_is_set_aside_and_made_again(npz_set, tmp_path, file):
     folder = tmp_path / "set"
     shutil.copytree(npz_set, folder)
-    changed = case_folders(folder)[1] / "specification.toml"
-    changed.write_text("mine")
-    with pytest.raises(DataError, match="not as it was written"):
-        make(folder, resume=True)
-    assert changed.read_text() == "mine"
+    own = case_folders(folder)[1]
+    (own / file).write_text("mine")
+    told = []
+    make(folder, resume=True, how={"progress": lambda *what: told.append(what)})
+    kept = folder / "aside-1" / "cases" / own.name
+    assert (kept / file).read_text() == "mine"
+    assert f"kept aside-1: {own.name} is not as it was written, and is made again" in [what for what, _, _ in told]
+    assert ("specimens", 1, 1) in told
+    shutil.rmtree(folder / "aside-1")
+    assert contents(folder) == contents(npz_set)
+
+
+def test_what_a_power_cut_left_of_a_case_is_made_again(npz_set, tmp_path):
+    # Before the manifest had its line, the record was in place and its bytes were not.
+    folder = unfinished(npz_set, tmp_path / "set")
+    lines = (folder / "manifest.jsonl").read_text().splitlines(keepends=True)
+    (folder / "manifest.jsonl").write_text(lines[0])
+    (case_folders(folder)[1] / "case.json").write_text("")
+    make(folder, resume=True)
+    shutil.rmtree(folder / "aside-1")
+    assert contents(folder) == contents(npz_set)
+
+
+def test_files_of_the_set_as_a_whole_are_recorded_and_a_changed_one_is_kept(npz_set, tmp_path):
+    folder = tmp_path / "set"
+    shutil.copytree(npz_set, folder)
+    recorded = {finding.file for finding in verify(folder).of("same")}
+    told = {"run.json", "ro-crate-metadata.json"}
+    assert recorded == {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {*told}
+    (folder / "README.md").write_text("my notes")
+    assert [finding.file for finding in verify(folder).of("changed")] == ["README.md"]
+    make(folder, resume=True)
+    assert (folder / "README.md.aside-1").read_text() == "my notes"
+    assert contents(folder) == contents(npz_set) | {"README.md.aside-1": file_sha256(folder / "README.md.aside-1")}
+
+
+def test_the_crate_of_a_set_names_every_file(npz_set):
+    state = json.loads((npz_set / "run.json").read_text())
+    assert state["status"] == "complete"
+    assert state["ended"]
+    graph = json.loads((npz_set / "ro-crate-metadata.json").read_text())["@graph"]
+    named = {entity["@id"]: entity["sha256"] for entity in graph if entity["@type"] == "File"}
+    assert named == contents(npz_set)
+
+
+def test_a_set_repeats_byte_for_byte(npz_set, tmp_path):
+    found = repeat(npz_set, tmp_path / "again")
+    assert found.same, found.as_text()
+    assert {"README.md", "splits.json", "manifest.jsonl"} < {*found.equal}
+    assert len(found.equal) == 3 + 2 * 3  # and of every case the volumes, its specification and its record
+
+
+def test_a_set_is_overwritten_whole_and_nothing_of_another_code_stays(npz_set, tmp_path):
+    folder = tmp_path / "set"
+    shutil.copytree(npz_set, folder)
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(ResourceError, match="--overwrite"):
+        make(folder, count=1)
+    make(folder, count=1, how={"overwrite": True})
+    assert len(case_folders(folder)) == len((folder / "manifest.jsonl").read_text().splitlines()) == 1
+    assert (folder / "mine.txt").read_text() == "mine"
+
+
+def test_everything_of_a_case_is_on_disk_before_its_record_has_its_place(tmp_path, monkeypatch):
+    tree, folder, events = tmp_path / "tree", tmp_path / "set", []
+    (tree / "cases" / "one" / "image.zarr").mkdir(parents=True)
+    for name in ("images/one.tif", "cases/one/case.json", "cases/one/image.zarr/0"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text("x")
+    rename = Path.rename
+    monkeypatch.setattr(case_module, "flush_to_disk", lambda path: events.append(path))
+    monkeypatch.setattr(Path, "rename", lambda path, to: (events.append("renamed"), rename(path, to))[1])
+    case_module.publish(tree, folder, "one")
+    last = events.index("renamed")
+    assert {tree / "images/one.tif", tree / "cases/one/case.json", tree / "cases/one/image.zarr/0"} <= {*events[:last]}
+    assert {folder / "images", tree / "cases/one", tree / "cases/one/image.zarr"} <= {*events[:last]}
+    assert events[last + 1 :] == [folder / "cases"]
+    assert (folder / "cases/one/image.zarr/0").read_text() == "x"
+
+
+def test_low_memory_makes_low_slabs_of_the_base(tmp_path):
+    with pytest.raises(ResourceError, match="--max-memory"):
+        make(tmp_path / "set", how={"max_memory": "1MB"})
+    assert not (tmp_path / "set").exists()
 
 
 def test_nnunet_layout_passes_the_check_and_holds_the_same_voxels(npz_set, tmp_path):

@@ -9,12 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from npsi_twin.cli import app
-from npsi_twin.errors import DataError
-from npsi_twin.execution import open_run
+from npsi_twin.errors import DataError, IncompleteError, ParameterError, ResourceError
+from npsi_twin.execution import ExecutionRecipe, open_run
+from npsi_twin.object_scan import scan_object
 from npsi_twin.repetition import differences, repeat
+from npsi_twin.report.run_page import FIGURES
 from npsi_twin.specification import preset_specification
 from npsi_twin.storage.measurements import without_nan
-from npsi_twin.twin import reconstruct_file, run_twin
+from npsi_twin.twin import build_run, reconstruct_file, run_stage, run_twin
 from npsi_twin.variations import with_values
 from npsi_twin.verification import verify
 
@@ -26,18 +28,23 @@ def _cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="module")
-def scanned(tmp_path_factory):
-    """A run up to its scan."""
-    small = {
+def small():
+    """Return a twin of a second."""
+    values = {
         "electrode.specimen.length_um": 1.6,
         "electrode.specimen.width_um": 2.0,
         "microscope.detector.rows": 4,
         "microscope.detector.columns": 64,
         "microscope.stage.views": 61,
     }
+    return with_values(preset_specification("tiny"), values)
+
+
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory):
+    """A run up to its scan."""
     folder = tmp_path_factory.mktemp("records") / "run"
-    run_twin(with_values(preset_specification("tiny"), small), folder, until="scan")
+    run_twin(small(), folder, until="scan")
     return folder
 
 
@@ -103,7 +110,7 @@ def test_a_reconstruction_comes_out_again_and_a_run_of_other_versions_says_so(sc
     result = CliRunner().invoke(app, ["repeat", str(folder)])
     assert result.exit_code == 0, result.output
     assert "not the same as then: numba was 0.1" in result.output
-    assert "2 files equal, 0 differ" in result.output
+    assert "4 files equal, 0 differ" in result.output  # the volume, the page, and two pictures beside it
     with h5py.File(folder / "reconstruction.h5", "r+") as file:
         file["attenuation_per_um"][1, 2, 3] += 0.25
     result = CliRunner().invoke(app, ["repeat", str(folder), "--json"])
@@ -113,6 +120,102 @@ def test_a_reconstruction_comes_out_again_and_a_run_of_other_versions_says_so(sc
     with pytest.raises(DataError, match="--scan"):
         (folder / "run.json").write_text(json.dumps(state | {"inputs": [state["inputs"][0] | {"path": "/gone.h5"}]}))
         repeat(folder, tmp_path / "again")
+
+
+def test_a_virtual_reconstruction_comes_out_again(scanned, tmp_path):
+    specification = small().model_copy(update={"execution": ExecutionRecipe(slab_rows=2, assembly="virtual")})
+    reconstruct_file(
+        scanned / "scan.h5",
+        tmp_path / "first",
+        specification=specification,
+        changes={"algorithm": "fbp", "rotation_axis_px": 32.0},
+    )
+    found = repeat(tmp_path / "first", tmp_path / "again", workers=2)
+    assert found.same, found.as_text()
+    assert "reconstruction.shards/0001.h5" in found.equal
+
+
+def test_a_run_with_an_nxtomo_scan_comes_out_again(scanned, tmp_path):
+    folder = shutil.copytree(scanned, tmp_path / "run")
+    run_stage(folder, "scan", scan_format="nxtomo")
+    found = repeat(folder, tmp_path / "again")
+    assert found.same, found.as_text()
+    with h5py.File(tmp_path / "again" / "scan.h5") as file:
+        assert "exchange" not in file  # as Data Exchange has it
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_scan_of_ones_own_object_is_resumed_and_comes_out_again(scanned, tmp_path, labelled):
+    rod = np.zeros((6, 24, 24), np.uint8 if labelled else np.float32)
+    rod[:, 9:15, 9:15] = 1
+    np.save(tmp_path / "rod.npy", rod if labelled else rod * 0.01)
+    (tmp_path / "table.toml").write_text("[0]\nattenuation_per_um = 0.0\n[1]\nmaterial = 'copper'\n")
+    told = {"compounds": tmp_path / "table.toml"} if labelled else {"unit": "1/um"}
+    microscope = small().microscope
+    folder = tmp_path / "own"
+
+    def stopped(stage, done, total):
+        if stage == "scan":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scan_object(tmp_path / "rod.npy", folder, microscope, voxel_nm=50.0, **told, progress=stopped)
+    written = (folder / "truth.h5").stat().st_mtime_ns
+    scan_object(
+        tmp_path / "rod.npy", folder, microscope, voxel_nm=50.0, **told, resume=True, scan_format="dataexchange"
+    )
+    assert (folder / "truth.h5").stat().st_mtime_ns == written
+    (tmp_path / "table.toml").unlink()
+    found = repeat(folder, tmp_path / "again")
+    assert found.same, found.as_text()
+    assert set(found.equal) == {"truth.h5", "scan.h5", "scan_truth.h5"}
+    assert verify(folder).sound
+    np.save(tmp_path / "rod.npy", rod[::-1, 1:])
+    with pytest.raises(DataError, match="is not the object that was scanned"):
+        repeat(folder, tmp_path / "third")
+
+
+def test_build_goes_on_and_keeps_what_is_done(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        build_run(small(), folder, progress=_stopped)
+    with pytest.raises(ResourceError, match="--resume to go on"):
+        build_run(small(), folder)
+    build_run(small(), folder, resume=True)
+    written = (folder / "truth.h5").stat().st_mtime_ns
+    build_run(small(), folder, resume=True)
+    assert (folder / "truth.h5").stat().st_mtime_ns == written
+    with pytest.raises(IncompleteError, match="these differ: specification"):
+        build_run(small().model_copy(update={"seed": 3}), folder, resume=True)
+
+
+def _stopped(stage, done, total):
+    raise KeyboardInterrupt
+
+
+def test_a_stage_of_a_folder_that_is_no_twin_says_how_to_begin_one(tmp_path):
+    with open_run(tmp_path / "sweep", request={"sweep": ""}):
+        pass
+    with pytest.raises(ParameterError, match="is not the run of a twin.*Begin one with npsi-twin run"):
+        run_stage(tmp_path / "sweep", "report")
+
+
+def test_figures_of_a_run_are_recorded_and_a_folder_of_no_command_is_refused(tmp_path):
+    with open_run(tmp_path / "own", request={"mine": 1}) as run, run.stage("one", "one.txt"):
+        (tmp_path / "own" / "one.txt").write_text("1")
+    with pytest.raises(ParameterError, match="does not say of what"):
+        repeat(tmp_path / "own", tmp_path / "again")
+    with open_run(tmp_path / "begun", request={"sweep": "", "base": ""}):
+        pass
+    with pytest.raises(DataError, match="no stage of it is finished"):
+        repeat(tmp_path / "begun", tmp_path / "again")
+    with open_run(tmp_path / "drawn", request={}) as run, run.stage("report", sometimes=FIGURES):
+        (tmp_path / "drawn" / "figures").mkdir()
+        (tmp_path / "drawn" / "scan.shards").mkdir()
+        (tmp_path / "drawn" / "scan.shards" / "0000.h5").write_text("of the scan")
+        for name in ("scan", "of mine"):
+            (tmp_path / "drawn" / "figures" / f"{name}.png").write_text("x")
+    assert list(run.state["stages"]["report"]["files"]) == ["figures/scan.png"]
 
 
 def test_where_two_files_differ_is_said_data_set_by_data_set(tmp_path):

@@ -11,20 +11,27 @@ from npsi_twin.cycling.protocol import CONDITIONS
 from npsi_twin.electrode.build import ElectrodeRecipe
 from npsi_twin.electrode.specimen import SpecimenRecipe
 from npsi_twin.electrode.voxelise import voxelise
+from npsi_twin.errors import DataError, IncompleteError, ParameterError, ResourceError
 from npsi_twin.morphology.measure import MeasurementRecipe
+from npsi_twin.repetition import repeat
 from npsi_twin.report.rendering import RenderingRecipe
 from npsi_twin.report.state_picture import StatePictureRecipe
 from npsi_twin.seeds import Seeds
+from npsi_twin.specification import parse_values
 from npsi_twin.state_series import (
+    FILES,
     LOADINGS,
     StateSeriesRecipe,
+    asked_states,
     build_specimen,
     draw_loading,
+    make_states,
     own_seeds,
     play_states,
     view_state,
     write_states,
 )
+from npsi_twin.verification import verify
 from npsi_twin.volumes import Phase, VoxelGrid
 
 MEASUREMENT = MeasurementRecipe(edge_margin_nm=0.0, closing_radius_nm=0.0, crofton_directions=3)
@@ -73,11 +80,63 @@ def test_a_hypothesis_that_is_silent_on_a_state_is_refused_before_anything_is_bu
         StateSeriesRecipe(hypothesis="swelling")
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"voxel_nm": -3.0}, r"states.voxel_nm = -3.0 nm: .* to 10; it is the edge of a voxel\."),
+        (
+            {"hypothesis": "foo"},
+            r"got 'foo'; known are none, .* mechanisms of your own \(\[\[ageing.mechanisms\]\]\)\.",
+        ),
+    ],
+)
+def test_what_may_not_be_is_told_with_what_was_given_in_one_sentence(given, said):
+    with pytest.raises(ParameterError, match=f"{said}$"):
+        parse_values(StateSeriesRecipe(), given, "states")
+
+
 def test_conditions_are_the_paper_s_and_each_once():
     for wrong in (("1500/20",), ("pristine", "pristine"), ()):
         with pytest.raises(ValidationError, match="conditions"):
             StateSeriesRecipe(conditions=wrong)
     assert StateSeriesRecipe(hypothesis="swelling", conditions=("pristine", "2000/1st-lithiation")).conditions
+
+
+def test_states_are_a_run_folder_that_is_resumed_verified_and_repeated(tmp_path, monkeypatch):
+    recipe = StateSeriesRecipe(
+        hypothesis="contact-loss",
+        conditions=("pristine", "2000/1st-lithiation"),
+        electrode=TINY,
+        voxel_nm=160.0,
+        picture=StatePictureRecipe(
+            rendering=RenderingRecipe(pixel_nm=200.0, samples_per_edge=1, smoothing_nm=120.0), measurement=MEASUREMENT
+        ),
+    )
+    folder = tmp_path / "states"
+
+    def killed(stage, done, total):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_states(recipe, folder, seeds=Seeds(1), progress=killed)
+    with pytest.raises(ResourceError, match="--resume to go on, --overwrite"):
+        make_states(recipe, folder, seeds=Seeds(1))
+    with pytest.raises(IncompleteError, match="these differ: seed"):
+        make_states(recipe, folder, seeds=Seeds(2), resume=True)
+    made = make_states(recipe, folder, seeds=Seeds(1), resume=True, workers=2)
+    assert asked_states(folder) == recipe
+    assert {finding.file for finding in verify(folder).of("same")} == {*FILES, "states.toml"}
+    assert len(made["files"]) == 7
+    assert (folder / "ro-crate-metadata.json").is_file()
+    told = []
+    make_states(recipe, folder, seeds=Seeds(1), resume=True, progress=lambda *what: told.append(what))
+    assert told == []  # nothing was left to do
+    found = repeat(folder, tmp_path / "again")
+    assert found.same, found.as_text()
+    (folder / "states.toml").write_text((folder / "states.toml").read_text() + "# a note\n")
+    with pytest.raises(DataError, match="was changed since"):
+        repeat(folder, tmp_path / "third")
 
 
 def test_states_are_played_drawn_and_written(tmp_path):

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import shutil
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from npsi_twin.cli import app
-from npsi_twin.errors import IncompleteError, MissingBackendError, ParameterError
-from npsi_twin.execution import code_sha256
+from npsi_twin.errors import IncompleteError, MissingBackendError, ParameterError, ResourceError
+from npsi_twin.execution import ExecutionRecipe, code_sha256
+from npsi_twin.plan import plan_twin
 from npsi_twin.repetition import repeat
 from npsi_twin.specification import load_specification, to_toml
 from npsi_twin.sweeps import run as sweep_run
@@ -245,6 +248,57 @@ def test_parquet_holds_the_same_table(tmp_path, monkeypatch):
     assert [{name: "" if value is None else str(value) for name, value in row.items()} for row in table] == _rows(
         tmp_path / "sweep"
     )
+
+
+def test_a_sweep_that_is_overwritten_keeps_no_record_of_before(made, tmp_path, monkeypatch):
+    folder = shutil.copytree(made[0], tmp_path / "sweep")
+    state = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(state | {"stages": {}}))  # killed before its table was written
+    (folder / "mine.txt").write_text("mine")
+    monkeypatch.setattr(sweep_run, "run_twin", lambda *_, **__: 1 / 0)
+    with pytest.raises(ResourceError, match="--resume to go on, --overwrite"):
+        make_sweep(parse_sweep(SMALL), folder)
+    assert make_sweep(parse_sweep(SMALL), folder, overwrite=True)["failed"] == 4
+    assert (folder / "mine.txt").read_text() == "mine"
+
+
+def test_a_changed_table_is_kept_and_made_again(made, tmp_path):
+    folder = shutil.copytree(made[0], tmp_path / "sweep")
+    (folder / "sweep.csv").write_text("my notes")
+    make_sweep(parse_sweep(SMALL), folder, resume=True)
+    assert (folder / "sweep.csv.aside-1").read_text() == "my notes"
+    (folder / "sweep.csv.aside-1").unlink()
+    assert _bytes(folder) == _bytes(made[0])
+
+
+def test_records_that_workers_wrote_elsewhere_are_missed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep_run.TwinMaker, "__call__", lambda *_: "")
+    with pytest.raises(IncompleteError, match="4 of 4 twins.*was written, and is not here.*under the same path"):
+        make_sweep(parse_sweep(SMALL), tmp_path / "sweep")
+
+
+def test_memory_decides_the_slabs_of_the_base(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep_run, "run_twin", lambda *_, **__: 1 / 0)
+    sweep = parse_sweep(SMALL)
+    lower = sweep.base.model_copy(update={"execution": ExecutionRecipe(slab_rows=2)})
+    needed = plan_twin(lower).only("electrode", "build").memory_bytes
+    with pytest.raises(ResourceError, match="--max-memory"):
+        make_sweep(sweep, tmp_path / "sweep", max_memory=f"{1.5 * needed / 1e6:.2f}MB", workers=2)
+    make_sweep(sweep, tmp_path / "sweep", max_memory=f"{needed / 1e6 + 0.01:.2f}MB")
+    assert load_specification(tmp_path / "sweep" / "base.toml") == lower
+
+
+def test_a_dask_cluster_makes_the_same_bytes(made, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="Dask is the extra 'dask'")
+    with (
+        warnings.catch_warnings(),
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None
+        ) as cluster,
+    ):
+        warnings.simplefilter("ignore")
+        make_sweep(parse_sweep(SMALL), tmp_path / "sweep", scheduler=cluster.scheduler_address, threads=1)
+    assert _bytes(tmp_path / "sweep") == _bytes(made[0])
 
 
 def test_a_sweep_verifies_repeats_and_is_a_crate(made, tmp_path):

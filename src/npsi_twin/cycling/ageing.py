@@ -219,8 +219,8 @@ def hypothesis(name: str) -> AgeingHypothesis:
     """
     if name not in _HYPOTHESES:
         raise ParameterError(
-            f"ageing hypothesis: got {name!r}; known are {', '.join(_HYPOTHESES)}. Choose one of them, list mechanisms "
-            "of your own ([[ageing.mechanisms]]), or pass an AgeingHypothesis to `age`."
+            f"ageing hypothesis: got {name!r}; known are {', '.join(_HYPOTHESES)}. Choose one of them, or list "
+            "mechanisms of your own ([[ageing.mechanisms]])."
         )
     return _HYPOTHESES[name]
 
@@ -338,8 +338,8 @@ def _check_possible(hypothesis: AgeingHypothesis, condition: Condition) -> None:
         raise ParameterError(
             f"ageing: condition {condition.name!r} was cycled, and hypothesis {hypothesis.name!r} has no mechanism; an "
             "electrode does not stay as it was. Use the condition 'pristine', another hypothesis "
-            f"({', '.join(name for name, known in _HYPOTHESES.items() if known.mechanisms)}), or pass an "
-            "AgeingHypothesis of your own mechanisms to `age`."
+            f"({', '.join(name for name, known in _HYPOTHESES.items() if known.mechanisms)}), or mechanisms of your "
+            "own ([[ageing.mechanisms]])."
         )
     if hypothesis.last_cycle is not None and condition.cycle > hypothesis.last_cycle:
         raise ParameterError(

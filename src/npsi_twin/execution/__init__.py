@@ -14,7 +14,7 @@ from npsi_twin.execution.executors import (
     opened_executor,
     slabs,
 )
-from npsi_twin.execution.files import file_sha256, write_text_whole, written_hdf5, written_whole
+from npsi_twin.execution.files import file_sha256, flush_to_disk, write_text_whole, written_hdf5, written_whole
 from npsi_twin.execution.progress import Progress, silent
 from npsi_twin.execution.recipe import ExecutionRecipe
 from npsi_twin.execution.run_folder import STATE, RunFolder, open_run, read_state
@@ -32,6 +32,7 @@ __all__ = [
     "cluster_memory",
     "code_sha256",
     "file_sha256",
+    "flush_to_disk",
     "in_order",
     "map_slabs",
     "open_run",

@@ -58,20 +58,21 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         try:
             yield temporary
-            _flush(temporary)
+            flush_to_disk(temporary)
             # mkstemp makes private files; results are to be read by whoever may read the folder.
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
             temporary.replace(path)
             # A name lives in its folder: without this, a power cut may take it back.
-            _flush(path.parent)
+            flush_to_disk(path.parent)
         finally:
             with suppress(FileNotFoundError):
                 temporary.unlink()
 
 
-def _flush(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk: a power cut may take back what is not."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

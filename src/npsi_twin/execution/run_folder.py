@@ -74,14 +74,27 @@ class RunFolder:
                 renamed.append(target.name)
         return renamed
 
+    def reopen(self, stage: str) -> list[str]:
+        """Forget that a stage was done, since its files are about to change; return the names that were set aside.
+
+        Without this, files that grew in a resumed run that was killed would be taken for changed by somebody else.
+        """
+        renamed = self.set_aside(stage)
+        self.state["stages"].pop(stage, None)
+        self.save()
+        return renamed
+
     def digests(self, file: str) -> dict[str, str]:
         """Return name -> SHA-256 of a file and of the shards that it refers to, where it is virtual."""
-        kept = sorted((self.path / kept_shards(file)).glob("*.h5"))
+        # Beside the file: the shards of scan.h5 are not those of figures/scan.png.
+        kept = sorted((self.path / file).with_name(kept_shards(file)).glob("*.h5"))
         names = [file, *(path.relative_to(self.path).as_posix() for path in kept)]
         return {name: file_sha256(self.path / name) for name in names}
 
     @contextmanager
-    def stage(self, name: str, *files: str, inputs: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    def stage(
+        self, name: str, *files: str, sometimes: Sequence[str] = (), inputs: Sequence[str] = ()
+    ) -> Iterator[dict[str, Any]]:
         """Time a stage, then record its files; yields a dict for facts worth keeping.
 
         Parameters
@@ -90,6 +103,8 @@ class RunFolder:
             Name of the stage.
         *files
             What it writes; recorded with hashes, and the shards of virtual ones with them.
+        sometimes
+            What it writes in some runs only; recorded where it is there.
         inputs
             What it reads; recorded with hashes too, and as given by the user where no stage of this run wrote it so.
 
@@ -111,7 +126,8 @@ class RunFolder:
         start = time.perf_counter()
         yield facts
         seconds = round(time.perf_counter() - start, 3)
-        hashes = {name: digest for file in files for name, digest in self.digests(file).items()}
+        there = [*files, *(file for file in sometimes if (self.path / file).is_file())]
+        hashes = {name: digest for file in there for name, digest in self.digests(file).items()}
         own = [file for file, digest in read.items() if written.get(file) != digest]
         by = {"inputs": read, "given_by_user": own, "code": code_sha256()}
         record = {"seconds": seconds, "files": hashes, **by, **facts}
@@ -189,6 +205,7 @@ def open_run(
     resume: bool = False,
     overwrite: bool = False,
     break_lock: bool = False,
+    owns: Sequence[str] = (),
 ) -> Iterator[RunFolder]:
     """Open a folder for one run and keep everybody else out of it.
 
@@ -205,6 +222,9 @@ def open_run(
         Start anew; what the old run wrote is removed, so that no file of it is taken for one of the new.
     break_lock
         Take the folder from a process of another host, or an unknown one, that left its lock behind.
+    owns
+        Files and folders that runs of this kind fill long before a stage records them; ``overwrite`` removes them where
+        the old run was of this kind, that is, where its request has the same parts.
 
     Raises
     ------
@@ -232,26 +252,34 @@ def open_run(
         raise ResourceError(f"{folder}: cannot be made ({error.strerror}). Give another --out.") from None
     with locked(folder):
         run = RunFolder(folder)
-        remove_partial(folder)
+        # Here and in folders of its own, such as that of figures; another run in it has a lock of its own.
+        below = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+        for place in (folder, *(path for path in below if not (path / STATE).exists())):
+            remove_partial(place)
         if present and resume:
             run.state = read_state(folder)
             _same_request(folder, run.state.get("request", {}), request)
         else:
             if present and overwrite:
-                _remove_written(folder)
+                _remove_written(folder, request, owns)
             run.state = {"request": request, "stages": {}}
         run.state |= {"status": "incomplete", **host_facts(), "command": " ".join(sys.argv)}
         run.save()
         yield run
 
 
-def _remove_written(folder: Path) -> None:
+def _remove_written(folder: Path, request: dict[str, Any], owns: Sequence[str]) -> None:
     """Remove what the stages of a run wrote; what the user put beside it stays."""
     try:
-        stages = read_state(folder)["stages"]
+        state = read_state(folder)
     except DataError:
         return
-    for entry in stages.values():
+    for name in owns if state["request"].keys() == request.keys() else ():
+        if (folder / name).is_dir() and not (folder / name).is_symlink():
+            shutil.rmtree(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
+    for entry in state["stages"].values():
         for name in entry["files"]:
             # Names come from a file that anybody may have edited: never leave the folder.
             if (folder / name).resolve().is_relative_to(folder.resolve()):

@@ -20,7 +20,8 @@ import numpy as np
 from npsi_twin import stages
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.errors import DataError, IncompatibleError, NotConvergedError, ParameterError, collected_warnings
-from npsi_twin.execution import InProcess, RunFolder, file_sha256, open_run, silent
+from npsi_twin.execution import InProcess, RunFolder, file_sha256, flush_to_disk, open_run, silent
+from npsi_twin.execution.files import told_when_full
 from npsi_twin.morphology.measure import measure
 from npsi_twin.phantoms.draws import DrawnScan, DrawnSpecimen, PhantomRecipe, draw_scan, draw_specimen, given_up
 from npsi_twin.phantoms.layouts import CASES, write_pair
@@ -174,12 +175,26 @@ def _finite(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def publish(tree: Path, folder: Path, case: str) -> None:
-    """Bring the files of a case to their places; its own folder, which holds its record, comes last and at once."""
+    """Bring the files of a case to their places; its own folder, which holds its record, comes last and at once.
+
+    Everything is on disk before the record has its place: after a power cut a case is whole or not there.
+    """
     own = Path(CASES) / case
-    for path in _files(tree):
-        place = path.relative_to(tree)
-        if not place.is_relative_to(own):
-            (folder / place).parent.mkdir(parents=True, exist_ok=True)
-            path.replace(folder / place)
-    (folder / CASES).mkdir(exist_ok=True)
-    (tree / own).rename(folder / own)
+    with told_when_full(folder / own):
+        touched = {folder / CASES}
+        for path in _files(tree):
+            flush_to_disk(path)
+            place = path.relative_to(tree)
+            if not place.is_relative_to(own):
+                (folder / place).parent.mkdir(parents=True, exist_ok=True)
+                path.replace(folder / place)
+                touched.add((folder / place).parent)
+        for path in (tree / own).rglob("*"):
+            if path.is_dir():
+                flush_to_disk(path)
+        flush_to_disk(tree / own)
+        (folder / CASES).mkdir(exist_ok=True)
+        for parent in sorted(touched):
+            flush_to_disk(parent)
+        (tree / own).rename(folder / own)
+        flush_to_disk(folder / CASES)

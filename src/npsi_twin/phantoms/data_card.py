@@ -67,8 +67,8 @@ def data_card(
         "values drawn, the truth in numbers and the SHA-256 of every file. For scan 00 of a specimen, `npsi-twin run "
         "specification.toml` repeats the case; later scans draw from `scan_seed`. "
         + ("`scan.h5` is the scan (Data Exchange). " if recipe.keep_projections else "")
-        + "`manifest.jsonl` lists all cases with their hashes, `ranges.toml` and `base.toml` what varied "
-        "and what did not.",
+        + "`manifest.jsonl` lists all cases with their hashes; `phantoms.toml`, `ranges.toml` and `base.toml` say what "
+        "was asked for, what varied and what did not.",
         "",
         "Images are attenuation in 1/um, arrays (z, y, x), z along the rotation axis, foil at the bottom of a slice.",
         "",

@@ -236,9 +236,11 @@ def _angles_deg(
         ]
     angles = np.asarray(found.theta * factor, np.float64)
     odd = [f"angles: {word.rstrip('.')}" for word in unusual_angles(angles)]
-    turn = np.degrees(np.ptp(angles))
-    if len(angles) > 1 and abs(turn - 180) < 1e-6:
-        odd.append("both 0 and 180 degrees were recorded: one view is there twice, mirrored")
+    first, last = np.degrees(angles.min()), np.degrees(angles.max())
+    for turn, view in ((180, "mirrored"), (360, "a full turn later")):
+        # A hundredth of a step is more than encoders miss their marks by, and less than what an open end leaves.
+        if len(angles) > 1 and abs(last - first - turn) < turn / len(angles) / 100:
+            odd.append(f"both {first:.4g} and {last:.4g} degrees were recorded: one view is there twice, {view}")
     return np.degrees(angles), odd
 
 

@@ -300,7 +300,7 @@ def _parts(name: str) -> list[str]:
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     if not path.is_file():
-        raise DataError(f"{path}: no such file.")
+        raise DataError(f"{path}: no such file. Check the path, which counts from where the command runs.")
     refuse_harmful(path)
     try:
         file = h5py.File(path, "r")

@@ -31,7 +31,7 @@ _FORMATS = {
 }
 
 
-def crate_text(folder: Path, state: Mapping[str, Any]) -> str:
+def crate_text(folder: Path, state: Mapping[str, Any], parts: Mapping[str, str]) -> str:
     """Return the crate of a complete run.
 
     Parameters
@@ -40,10 +40,13 @@ def crate_text(folder: Path, state: Mapping[str, Any]) -> str:
         Its folder; files are asked for their sizes.
     state
         What its ``run.json`` holds.
+    parts
+        Name -> SHA-256 of files that no stage recorded, such as those of the cases of a set.
     """
     files = dict(state.get("asked", {}))
     for entry in state["stages"].values():
         files |= entry["files"] | entry.get("inputs", {})
+    files |= parts
     inputs = {_address(entry): entry for entry in state.get("inputs", [])}
     settings = _settings(state)
     actions = [_stage_action(name, entry, state, inputs) for name, entry in state["stages"].items()]
@@ -80,7 +83,10 @@ def crate_text(folder: Path, state: Mapping[str, Any]) -> str:
                 *(_id(address) for address in inputs),
                 *(_id(entry["@id"]) for entry in settings),
             ],
-            "result": [_id(quote(name)) for entry in state["stages"].values() for name in entry["files"]],
+            "result": [
+                *(_id(quote(name)) for entry in state["stages"].values() for name in entry["files"]),
+                *(_id(quote(name)) for name in parts),
+            ],
             "environment": [_id(entry["@id"]) for entry in _variables(state)],
         },
         *actions,

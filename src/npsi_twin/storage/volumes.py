@@ -201,7 +201,7 @@ def open_volume(path: Path, name: str | None = None, *, voxel_nm: float | None =
     """
     suffix = path.suffix.lower()
     if not (path.is_dir() if suffix == ".zarr" else path.is_file()):
-        raise DataError(f"{path}: no such file.")
+        raise DataError(f"{path}: no such file. Check the path, which counts from where the command runs.")
     with _as_volume(path):
         if suffix in _HDF5:
             found = _find_hdf5(path, name)

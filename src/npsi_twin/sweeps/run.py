@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
@@ -35,18 +35,21 @@ from npsi_twin.errors import (
     collected_warnings,
 )
 from npsi_twin.execution import (
+    ExecutionRecipe,
+    Executor,
     Progress,
     RunFolder,
     code_sha256,
     file_sha256,
-    map_slabs,
+    in_order,
     open_run,
+    opened_executor,
     silent,
     write_text_whole,
     written_whole,
 )
 from npsi_twin.morphology.measure import measure
-from npsi_twin.plan import Costs, StageCost, check_resources, plan_twin
+from npsi_twin.plan import Costs, StageCost, check_resources, plan_twin, slabs_within
 from npsi_twin.provenance import finish, remember
 from npsi_twin.specification import Specification, to_toml
 from npsi_twin.stages import TRUTH
@@ -160,7 +163,11 @@ def make_sweep(
     folder: Path,
     *,
     workers: int = 1,
+    threads: int | None = None,
+    scheduler: str | None = None,
+    max_memory: str | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     only: Sequence[str] = (),
     parquet: bool = False,
     break_lock: bool = False,
@@ -175,9 +182,19 @@ def make_sweep(
     folder
         Where it goes.
     workers
-        Worker processes, which share the processors; the files are the same for any number, but for ``run.json``.
+        Worker processes, which share the processors; the files are the same for any number, but for ``run.json`` and
+        the crate.
+    threads
+        Threads of each worker; its share of this machine when None.
+    scheduler
+        Address of a Dask scheduler whose workers make the twins instead, ``"tcp://host:8786"``.
+    max_memory
+        Memory of all workers together, such as ``"8GiB"``, that decides the height of slabs, which is a part of the
+        base and so of every key.
     resume
         Go on with a sweep of the same request.
+    overwrite
+        Start anew in a folder that holds a sweep.
     only
         Keys of rows to make alone; all when empty.
     parquet
@@ -206,6 +223,13 @@ def make_sweep(
     """
     if parquet:
         check_parquet()
+
+    def costs(execution: ExecutionRecipe) -> Costs:
+        lower = replace(sweep, base=sweep.base.model_copy(update={"execution": execution}))
+        return _costs(lower, 1, workers)
+
+    execution = slabs_within(sweep.base.execution, max_memory, costs)
+    sweep = replace(sweep, base=sweep.base.model_copy(update={"execution": execution}))
     twins = _chosen(draw_twins(sweep), only)
     check_resources(_costs(sweep, len(twins), workers), folder)
     request = {
@@ -215,7 +239,14 @@ def make_sweep(
         "version": version("npsi-twin"),
         "code": code_sha256(),
     }
-    with open_run(folder, request=request, resume=resume, break_lock=break_lock) as run:
+    with (
+        opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
+        open_run(
+            folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock, owns=(TWINS,)
+        ) as run,
+    ):
+        for kept in run.set_aside("sweep"):
+            progress(f"kept {kept}, which this sweep did not write", 0, 1)
         # What a process that was killed was working on.
         for leftover in folder.glob(".making-*"):
             shutil.rmtree(leftover)
@@ -224,7 +255,7 @@ def make_sweep(
         write_text_whole(folder / BASE, to_toml(sweep.base))
         run.state |= {"seed": sweep.recipe.seed, "salib_problem": salib_problem(sweep)}
         remember(run, asked=(REQUEST, BASE), arguments={"only": list(only)})
-        missing = _make_missing(run, sweep, twins, workers, progress)
+        missing = _make_missing(run, sweep, twins, executor, progress)
         rows = [table_row(twin, _record(folder, twin), missing.get(twin.key, "")) for twin in twins]
         _write(run, sweep, twins, rows, parquet=parquet)
         if missing:
@@ -258,14 +289,21 @@ def _costs(sweep: Sweep, twins: int, workers: int) -> Costs:
 
 
 def _make_missing(
-    run: RunFolder, sweep: Sweep, twins: Sequence[Twin], workers: int, progress: Progress
+    run: RunFolder, sweep: Sweep, twins: Sequence[Twin], executor: Executor, progress: Progress
 ) -> dict[str, str]:
     """Make every twin that has no sound record; return why those are missing that the machine could not make."""
     hashes = run.state["stages"].get("sweep", {}).get("files", {})
     sound = partial(_sound, run.path, hashes, sweep.recipe.keep)
     tasks = list({twin.key: twin for twin in twins if not sound(twin)}.values())
-    told = map_slabs(TwinMaker(sweep, run.path), tasks, workers=workers, stage="twins", progress=progress)
-    return {twin.key: reason for twin, reason in zip(tasks, told, strict=True) if reason}
+    told = in_order(executor, TwinMaker(sweep, run.path.absolute()), tasks, stage="twins", progress=progress)
+    reasons = {twin.key: reason for twin, reason in zip(tasks, told, strict=True)}
+    for twin in tasks:
+        if not reasons[twin.key] and _record(run.path, twin) is None:
+            reasons[twin.key] = (
+                f"its record {TWINS}/{twin.key}.json was written, and is not here. Workers on other machines must see "
+                "the folder of the sweep under the same path."
+            )
+    return {key: reason for key, reason in reasons.items() if reason}
 
 
 def _sound(folder: Path, hashes: dict[str, str], keep: bool, twin: Twin) -> bool:
@@ -293,6 +331,7 @@ def _write(
 ) -> None:
     """Write the table, and record the hash of every file."""
     folder, names = run.path, [name for name, _, _ in columns(sweep)]
+    run.reopen("sweep")
     own = [f"{TWINS}/{twin.key}{kind}" for twin in twins for kind in (".json", ".toml")]
     files = [TABLE, COLUMNS, *([PARQUET] if parquet else [])]
     with run.stage("sweep", *files, *(name for name in dict.fromkeys(own) if (folder / name).is_file())):
