@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from npsi_twin.comparison.label_scores import PARTS
 from npsi_twin.errors import ResourceError
@@ -88,7 +87,9 @@ _REPORT_BYTES = 100e6  # pictures, and volumes thinned to what a page may hold
 #: Where the slabs of a stage lie that is not finished, if they stay beside a file that refers to them.
 _VIRTUAL = {"build": TRUTH, "truth": TRUTH, "scan": SCAN, "reconstruct": RECONSTRUCTION}
 #: What the process that began a run does itself, also where a cluster does the rest.
-_NEVER_ON_A_CLUSTER = ("electrode", "axis, filters", "compare")
+_NEVER_ON_A_CLUSTER = ("electrode", "axis, filters")
+#: What is done for the sake of other stages, and not where they are finished.
+_FOR = {"electrode": ("build", "scan"), "axis, filters": ("reconstruct",)}
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ class Costs:
         finished = {} if again else finished_bytes(folder)
         left = []
         for cost in self.stages:
-            if cost.stage not in finished:
+            if not all(stage in finished for stage in _FOR.get(cost.stage, (cost.stage,))):
                 slabs = shard_bytes(folder, cost.stage, _VIRTUAL.get(cost.stage))
                 # Slabs that are copied lie beside the copy, of which nothing is there; others are the file's own.
                 whole = "passing_bytes" if cost.passing_bytes else "disk_bytes"
@@ -324,16 +325,15 @@ def _scan_cost(microscope: MicroscopeRecipe, execution: ExecutionRecipe, workers
     making = 4 * SLICES_AT_ONCE * width**2 + max(40 * part_rows * width**2, projector_bytes)
     lines = (fine_slab * (2 if stage.axis_tilt_deg else 1) + slab) * width / 2
     imaging = _TRANSFER_BYTES * width + threads * _LINE_BYTES * lines + _COUNT_BYTES * slab * detector.columns * views
-    disk = 2.0 * counts
-    kind: DTypeLike = np.uint16
-    if execution.keep_transmission:
-        disk, kind = disk + 4.0 * views * detector.rows * detector.columns, np.float32
+    kept = execution.keep_transmission
+    disk = 2.0 * counts + (4.0 * views * detector.rows * detector.columns if kept else 0.0)
+    arrays = [((views, detector.rows, detector.columns), np.float32 if kept else np.uint16)]
     return StageCost(
         "scan",
         voxelise_s + _REFERENCE_CPUS / available_cpus() * seconds,
         workers * (_PROCESS_BYTES + line_integral_bytes + max(making, imaging)),
         disk,
-        _passing(execution, [((views, detector.rows, detector.columns), kind)], disk),
+        _passing(execution, arrays, disk),
     )
 
 
@@ -578,7 +578,7 @@ def check_resources(costs: Costs, folder: Path, *, scheduler: str | None = None,
         Where it goes.
     scheduler
         Address of the Dask cluster that does it: the memory of its smallest worker counts, as far as its workers are
-        there already and have a limit. The scene and the comparison are this process's own.
+        there already and have a limit. The scene, axis and filters are this process's own.
     overwrite
         What an old run wrote there goes first.
 

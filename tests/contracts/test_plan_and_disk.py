@@ -36,13 +36,13 @@ def free_disk(monkeypatch):
 def test_a_resumed_run_needs_disk_for_what_is_missing_alone(scanned, free_disk):
     tiny = preset_specification("tiny")
     costs = plan_twin(tiny)
-    left = costs.only("reconstruct", "segment", "measure", "compare", "report")
+    left = costs.only("axis, filters", "reconstruct", "segment", "measure", "compare", "report")
     free_disk(1.2 * left.fullest_disk_bytes + 1)
     assert left.fullest_disk_bytes < 0.9 * costs.fullest_disk_bytes
     with pytest.raises(ResourceError, match="of disk"):
         check_resources(costs, scanned)
     check_resources(costs.beyond(scanned), scanned)
-    assert [cost.stage for cost in costs.beyond(scanned).stages] == ["electrode", *(cost.stage for cost in left.stages)]
+    assert costs.beyond(scanned) == left
     # The same road as a user's: refused before anything is touched, or walked on.
     free_disk(1.2 * left.only("reconstruct").fullest_disk_bytes + 1)
     twin.run_twin(tiny, scanned, resume=True, until="reconstruct")
@@ -110,11 +110,11 @@ def test_a_cluster_is_judged_by_its_smallest_worker(monkeypatch, tmp_path):
 
     monkeypatch.setattr(plan, "cluster_memory", worker)
     costs = plan_twin(preset_specification("tiny"))
-    assert costs.only("scan").memory_bytes > 4e8 > costs.only("electrode", "compare").memory_bytes
+    assert costs.only("scan").memory_bytes > 4e8 > costs.only("electrode", "axis, filters").memory_bytes
     with pytest.raises(ResourceError, match=r"scan: needs .* the smallest worker of tcp://there:1 has"):
         check_resources(costs, tmp_path, scheduler="tcp://there:1")
     monkeypatch.setattr(plan, "memory_there", lambda: Memory(1e6, "this machine has"))
-    with pytest.raises(ResourceError, match="compare: needs .* this machine has"):
+    with pytest.raises(ResourceError, match="axis, filters: needs .* this machine has"):
         check_resources(costs, tmp_path, scheduler="tcp://there:1")
     assert asked == ["tcp://there:1"]
 
@@ -124,6 +124,7 @@ def test_a_reconstruction_that_is_resumed_needs_what_is_missing(scanned):
     tiny = preset_specification("tiny")
     costs = plan_reconstruction(scan_file, tiny.execution, tiny.reconstruction)
     voxels = scan_file.rows * scan_file.beam.columns**2
+    assert [cost.stage for cost in costs.stages] == ["axis, filters", "reconstruct"]
     assert costs.disk_bytes == 4 * voxels
     assert costs.fullest_disk_bytes == 8 * voxels
 
@@ -150,3 +151,14 @@ def test_files_that_claim_more_than_is_allowed_are_not_read(scanned, tmp_path, m
         CliRunner().invoke(cli.app, [*given, "--max-memory", "10kB"], catch_exceptions=False)
     assert not list(tmp_path.glob("written*"))
     assert memory_there() == before
+
+
+def test_more_processors_are_promised_only_what_they_share(monkeypatch):
+    found = {}
+    for processors in (2, 8):
+        monkeypatch.setattr(plan, "available_cpus", lambda processors=processors: processors)
+        found[processors] = {cost.stage: cost.seconds for cost in plan_twin(preset_specification("demo")).stages}
+    for stage in ("electrode", "segment", "report"):
+        assert found[2][stage] == found[8][stage]
+    assert found[8]["scan"] < found[2]["scan"]
+    assert found[2]["reconstruct"] / 4 < found[8]["reconstruct"] < found[2]["reconstruct"]

@@ -104,7 +104,7 @@ def test_memory_decides_the_height_of_slabs(cylinder, microscope, tmp_path):
     two = plan_object_scan(microscope, ExecutionRecipe(slab_rows=2)).memory_bytes
     scan_object(cylinder, tmp_path / "a", microscope, **options, max_memory=f"{two / 1e6 + 0.01:.2f}MB")
     assert read_state(tmp_path / "a")["request"]["execution"] == ExecutionRecipe(slab_rows=2).digest()
-    with pytest.raises(ResourceError, match="--max-memory: got 1MB; reconstruct needs"):
+    with pytest.raises(ResourceError, match="--max-memory: got 1MB; axis, filters needs"):
         reconstruct_file(tmp_path / "a" / "scan.h5", tmp_path / "b", max_memory="1MB")
     assert not (tmp_path / "b").exists()
 
