@@ -2,28 +2,48 @@
 
 `segment_reconstruction` (segmentation.h5) sees nothing of the truth, `measure_run` (measurements.csv, measurements.h5)
 asks the same of both, and `compare_run` (comparison.json) holds them against each other and the published numbers. A
-volume is the task of an executor: a foil, a histogram or a connected body does not end where a slab does.
+volume, or one way of scoring it, is the task of an executor: a foil, a histogram or a connected body does not end where
+a slab does.
 """
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from npsi_twin.comparison.agreement import compare
-from npsi_twin.comparison.segmentation_accuracy import score
-from npsi_twin.execution import Executor, InProcess, Progress, RunFolder, in_order, write_text_whole, written_whole
+from npsi_twin.comparison.label_scores import PARTS, LabelScores, Part, joined, score_labels
+from npsi_twin.execution import Executor, InProcess, Progress, RunFolder, write_text_whole, written_whole
 from npsi_twin.morphology.measure import MeasurementRecipe, Measurements, measure
 from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.morphology.segmentation_recipe import BUILT_IN
 from npsi_twin.specification import Specification
 from npsi_twin.stages import RECONSTRUCTION, SCAN_TRUTH, TRUTH
 from npsi_twin.storage.measurements import comparison_json, measurements_csv, read_measurements, write_measurements
+from npsi_twin.storage.own_labels import open_truth, true_volume
 from npsi_twin.storage.stage_motion import compare_motion
 from npsi_twin.storage.volumes import read_volume, write_volume
 
 SEGMENTATION = "segmentation.h5"
 MEASUREMENTS, MEASURED_MAPS, COMPARISON = "measurements.csv", "measurements.h5", "comparison.json"
+
+
+@dataclass
+class Ahead:
+    """What later stages of a walk want and is begun before their turn, so that no worker stands idle.
+
+    Attributes
+    ----------
+    truth
+        Waits for what the truth measures.
+    scores
+        Wait for the scores of the labels, one way of scoring each, in the order of `PARTS`.
+    """
+
+    truth: Callable[[], Measurements] | None = None
+    scores: Sequence[Callable[[], LabelScores]] = ()
 
 
 def _segmented(recipe: SegmentationRecipe, folder: Path) -> dict[str, float]:
@@ -37,16 +57,35 @@ def _segmented(recipe: SegmentationRecipe, folder: Path) -> dict[str, float]:
 
 
 def segment_reconstruction(
-    run: RunFolder, specification: Specification, *, executor: Executor, progress: Progress
+    run: RunFolder,
+    specification: Specification,
+    *,
+    executor: Executor,
+    progress: Progress,
+    ahead: Ahead | None = None,
 ) -> None:
-    """Segment the reconstruction of a run, whole: its foil and its histogram are those of all slices."""
+    """Segment the reconstruction of a run, whole: its foil and its histogram are those of all slices.
+
+    Parameters
+    ----------
+    run, specification
+        The run, and what was asked for.
+    executor, progress
+        Who does it, and whom to tell when it is done.
+    ahead
+        Where the measurement of the truth is begun meanwhile; None begins none.
+    """
     with run.stage("segment", SEGMENTATION, inputs=(RECONSTRUCTION,)) as facts:
         recipe = specification.segmentation
         # A method of one's own was registered in this process, and a forest's file is seen from where it runs.
         anywhere = recipe.method in BUILT_IN and recipe.method != "forest"
         who = executor if anywhere else InProcess()
-        for told in in_order(who, partial(_segmented, recipe), [run.path], stage="segment", progress=progress):
-            facts |= told
+        progress("segment", 0, 1)
+        segmenting = who.begun(partial(_segmented, recipe), run.path)
+        if ahead is not None and (run.path / TRUTH).is_file():
+            ahead.truth = executor.begun(partial(_measured, run.path, specification.measurement), "truth")
+        facts |= segmenting()
+        progress("segment", 1, 1)
 
 
 def _measured(folder: Path, recipe: MeasurementRecipe, which: str) -> Measurements:
@@ -58,15 +97,41 @@ def _measured(folder: Path, recipe: MeasurementRecipe, which: str) -> Measuremen
     return measure(read_volume(folder / SEGMENTATION), read_volume(folder / RECONSTRUCTION), recipe)
 
 
-def measure_run(run: RunFolder, specification: Specification, *, executor: Executor, progress: Progress) -> None:
-    """Measure truth and recovered volume with the same call and write both."""
+def measure_run(
+    run: RunFolder,
+    specification: Specification,
+    *,
+    executor: Executor,
+    progress: Progress,
+    ahead: Ahead | None = None,
+) -> None:
+    """Measure truth and recovered volume with the same call and write both.
+
+    Parameters
+    ----------
+    run, specification
+        The run, and what was asked for.
+    executor, progress
+        Who measures, a volume a task, and whom to tell how many are done.
+    ahead
+        What is begun already, and where the scores of the labels are begun meanwhile; None begins none.
+    """
     truth_file = (TRUTH,) if (run.path / TRUTH).is_file() else ()
-    inputs = (RECONSTRUCTION, SEGMENTATION, *truth_file)
-    with run.stage("measure", MEASUREMENTS, MEASURED_MAPS, inputs=inputs):
-        specimens = ("truth", "recovered") if truth_file else ("recovered",)
+    ahead, early = Ahead() if ahead is None else ahead, ahead is not None
+    with run.stage("measure", MEASUREMENTS, MEASURED_MAPS, inputs=(RECONSTRUCTION, SEGMENTATION, *truth_file)):
         work = partial(_measured, run.path, specification.measurement)
-        found = in_order(executor, work, specimens, stage="measure", progress=progress)
-        measured = dict(zip(specimens, found, strict=True))
+        if truth_file and ahead.truth is None:
+            ahead.truth = executor.begun(work, "truth")
+        waiting = {"recovered": executor.begun(work, "recovered")}
+        if truth_file and early:
+            ahead.scores = _begun_scores(run.path, executor)
+        if ahead.truth is not None:
+            waiting = {"truth": ahead.truth} | waiting
+        measured = {}
+        for done, (name, result) in enumerate(waiting.items()):
+            progress("measure", done, len(waiting))
+            measured[name] = result()
+        progress("measure", len(waiting), len(waiting))
         with written_whole(run.path / MEASURED_MAPS) as path:
             write_measurements(path, measured)
         write_text_whole(
@@ -74,18 +139,59 @@ def measure_run(run: RunFolder, specification: Specification, *, executor: Execu
         )
 
 
-def compare_run(run: RunFolder, specification: Specification) -> None:
-    """Hold the recovered numbers against the truth and the published ones of that state; write what came out."""
+def _scored(folder: Path, part: Part) -> LabelScores:
+    """Score the labels of a run in one way, reading of the truth what that needs."""
+    truth = open_truth(folder)
+    return score_labels(
+        read_volume(truth.path, "phase"),
+        read_volume(folder / SEGMENTATION),
+        silicon_fraction=true_volume(truth, "silicon_fraction") if part == "overlaps" else None,
+        particle_id=true_volume(truth, "particle_id") if part == "sizes" else None,
+        parts=[part],
+    )
+
+
+def _begun_scores(folder: Path, executor: Executor) -> list[Callable[[], LabelScores]]:
+    # The longest first, so that nobody waits for it at the end.
+    return [executor.begun(partial(_scored, folder), part) for part in PARTS[::-1]][::-1]
+
+
+def compare_run(
+    run: RunFolder,
+    specification: Specification,
+    *,
+    executor: Executor,
+    progress: Progress,
+    ahead: Ahead | None = None,
+) -> None:
+    """Hold the recovered numbers against the truth and the published ones of that state; write what came out.
+
+    Parameters
+    ----------
+    run, specification
+        The run, and what was asked for.
+    executor, progress
+        Who scores the labels, one way of scoring a task, and whom to tell how many are done.
+    ahead
+        Scores that are begun already.
+    """
     motion = (RECONSTRUCTION, SCAN_TRUTH) if (run.path / SCAN_TRUTH).is_file() else ()
     with run.stage("compare", COMPARISON, inputs=(MEASURED_MAPS, SEGMENTATION, *motion)):
         measured = read_measurements(run.path / MEASURED_MAPS)
-        accuracy = None
+        scores = None
         if (run.path / TRUTH).is_file():
-            accuracy = score(read_volume(run.path / TRUTH, "phase"), read_volume(run.path / SEGMENTATION))
+            begun = ahead.scores if ahead is not None and ahead.scores else _begun_scores(run.path, executor)
+            found = []
+            for done, part in enumerate(begun):
+                progress("compare", done, len(begun))
+                found.append(part())
+            progress("compare", len(begun), len(begun))
+            scores = joined(found)
         ageing = specification.ageing
         # A cycled cell opened without its lithium is none that the paper speaks of.
         published = ageing.condition == "pristine" or ageing.end_state == "lithiated"
         state = ageing.condition if published else None
+        accuracy = None if scores is None else scores.accuracy
         comparison = compare(measured.get("truth"), measured["recovered"], accuracy=accuracy, state=state)
         stage = compare_motion(run.path / RECONSTRUCTION, run.path / SCAN_TRUTH) if motion else None
-        write_text_whole(run.path / COMPARISON, comparison_json(comparison, stage))
+        write_text_whole(run.path / COMPARISON, comparison_json(comparison, stage, scores))

@@ -11,6 +11,7 @@ from npsi_twin.cli_options import (
     AllowRoot,
     Json,
     LineIntegrals,
+    MaxMemoryOfFile,
     Normalised,
     PixelNm,
     Theta,
@@ -21,6 +22,7 @@ from npsi_twin.cli_options import (
     is_run_folder,
     measured_text,
     reading_from,
+    tell_where_incomplete,
 )
 from npsi_twin.errors import DataError, ParameterError
 
@@ -39,6 +41,7 @@ def inspect_scan_file(
     assume_normalised: Normalised = False,
     line_integrals: LineIntegrals = False,
     allow_root: AllowRoot = None,
+    max_memory: MaxMemoryOfFile = None,
 ) -> None:
     """Look at a scan: projections, sinogram, counts, noise, drift, angles, and what is missing.
 
@@ -48,15 +51,17 @@ def inspect_scan_file(
         raise ParameterError(f"--out: got {out.name}; give a name that ends in .png or .html, without --text-only.")
     if out is not None and out.exists():
         raise DataError(f"{out}: exists. Give another name with --out, or remove it first.")
+    from npsi_twin.memory import limited_memory
     from npsi_twin.report.scan_facts import facts_text, inspect_scan
 
-    facts = inspect_scan(
-        path,
-        pixel_nm=pixel_nm,
-        theta_unit=theta_unit,
-        assume_normalised=assume_normalised,
-        reading=reading_from(theta, where, line_integrals, allow_root),
-    )
+    with limited_memory(max_memory):
+        facts = inspect_scan(
+            path,
+            pixel_nm=pixel_nm,
+            theta_unit=theta_unit,
+            assume_normalised=assume_normalised,
+            reading=reading_from(theta, where, line_integrals, allow_root),
+        )
     for line in facts_text(facts):
         typer.echo(line)
     if text_only:
@@ -85,11 +90,13 @@ def export_volume_file(
     ] = None,
     dataset: VolumeName = None,
     voxel_nm: VoxelNm = None,
+    max_memory: MaxMemoryOfFile = None,
 ) -> None:
     """Write a volume for other programs (Fiji, napari, Dragonfly), with its voxel size and unit.
 
     Example: npsi-twin export runs/study --what reconstruction --to tiff --out reconstruction.tif
     """
+    from npsi_twin.memory import limited_memory
     from npsi_twin.storage.exports import export_volume
     from npsi_twin.storage.volumes import open_volume
 
@@ -101,8 +108,11 @@ def export_volume_file(
         dataset = dataset or ("attenuation_per_um" if what == "truth" else None)
     elif what is not None:
         raise ParameterError(f"export: --what is for the folder of a run; {path} is a volume. Leave it out.")
+    tell_where_incomplete(path)
     volume = open_volume(path, dataset, voxel_nm=voxel_nm)
-    typer.echo(f"Wrote {export_volume(volume, out, to)} ({volume.shape}, voxel {volume.voxel_nm:g} nm)")
+    with limited_memory(max_memory):
+        written = export_volume(volume, out, to)
+    typer.echo(f"Wrote {written} ({volume.shape}, voxel {volume.voxel_nm:g} nm)")
 
 
 def score_label_file(
@@ -118,6 +128,7 @@ def score_label_file(
     ] = None,
     dataset: VolumeName = None,
     voxel_nm: VoxelNm = None,
+    max_memory: MaxMemoryOfFile = None,
     as_json: Json = False,
 ) -> None:
     """Score labels made in Ilastik, Dragonfly, Avizo, nnU-Net or anything else against the truth of a run.
@@ -129,18 +140,23 @@ def score_label_file(
     """
     from npsi_twin.comparison.label_scores import score_labels
     from npsi_twin.execution import write_text_whole
+    from npsi_twin.plan import check_file, score_file_bytes
     from npsi_twin.storage.measurements import scores_tree
     from npsi_twin.storage.own_labels import open_truth, read_labels, true_volume
-    from npsi_twin.storage.volumes import read_volume
+    from npsi_twin.storage.volumes import open_volume
     from npsi_twin.twin import parse_labels
 
     target = path.parent / "scores.json" if out is None else out
     if target.exists():
         raise DataError(f"{target}: exists. Give another name with --out, or remove it first.")
+    tell_where_incomplete(truth, path)
     true = open_truth(truth)
+    claimed = open_volume(path, dataset, voxel_nm=voxel_nm)
+    check_file("score", path, score_file_bytes(claimed.shape, claimed.dtype.itemsize), max_memory)
+    check_file("score", true.path, score_file_bytes(true.shape, 1), max_memory)
     labels = read_labels(path, true, parse_labels(meaning), dataset=dataset, voxel_nm=voxel_nm)
     scores = score_labels(
-        read_volume(true.path, "phase"),
+        true.whole(),
         labels,
         silicon_fraction=true_volume(true, "silicon_fraction"),
         particle_id=true_volume(true, "particle_id"),

@@ -98,6 +98,9 @@ Scheduler = Annotated[
 MaxMemory = Annotated[
     str | None, typer.Option(help="Memory to stay within, e.g. 8GiB: slabs become as low as that needs.")
 ]
+MaxMemoryOfFile = Annotated[
+    str | None, typer.Option("--max-memory", help="Most memory for a file, e.g. 8GiB, checked before it is read.")
+]
 BreakLock = Annotated[
     bool, typer.Option("--break-lock", help="Take the folder from a process of another machine that is gone.")
 ]
@@ -117,6 +120,25 @@ AllowRoot = Annotated[
 def is_run_folder(path: Path) -> bool:
     """Tell a folder that may be a run's from a volume that is a folder, as OME-Zarr is."""
     return path.is_dir() and path.suffix.lower() != ".zarr"
+
+
+def tell_where_incomplete(*paths: Path) -> None:
+    """Say on standard error where files or folders belong to a run that is not complete."""
+    from npsi_twin.errors import DataError
+    from npsi_twin.execution import read_state
+
+    for folder in dict.fromkeys(path if is_run_folder(path) else path.parent for path in paths):
+        try:
+            state = read_state(folder)
+        except DataError:  # no run, or none of ours: that is for the command to say, if it matters there
+            continue
+        if state.get("status") != "complete":
+            done = ", ".join(map(str, state["stages"])) or "nothing"
+            typer.echo(
+                f"npsi-twin: {folder}: this run is not complete (done: {done}); its files may be replaced when it goes "
+                "on with --resume.",
+                err=True,
+            )
 
 
 def reading_from(

@@ -16,6 +16,7 @@ from npsi_twin.cli_options import (
     Json,
     LineIntegrals,
     MaxMemory,
+    MaxMemoryOfFile,
     NoDarks,
     Normalised,
     Out,
@@ -46,6 +47,7 @@ from npsi_twin.cli_options import (
     print_result,
     reading_from,
     specification_from,
+    tell_where_incomplete,
 )
 from npsi_twin.cli_progress import progress_shown
 from npsi_twin.errors import ParameterError
@@ -356,6 +358,7 @@ def segment(
     ] = None,
     dataset: VolumeName = None,
     voxel_nm: VoxelNm = None,
+    max_memory: MaxMemoryOfFile = None,
     as_json: Json = False,
 ) -> None:
     """Tell silicon, void and foil apart, as the paper did or by another method (segmentation.h5).
@@ -365,15 +368,18 @@ def segment(
     Example: npsi-twin segment runs/study
     """
     if is_run_folder(path):
-        _only_for_files(path, out=out, spec=spec, forest=forest, dataset=dataset, voxel_nm=voxel_nm)
+        _only_for_files(
+            path, out=out, spec=spec, forest=forest, dataset=dataset, voxel_nm=voxel_nm, max_memory=max_memory
+        )
         _stage(path, "segment", 1, as_json, "segmentation.h5", f" Next: npsi-twin measure {path}")
         return
     if out is None:
         raise ParameterError("segment: a volume needs --out, the label file to write.")
     from npsi_twin.twin import segment_file
 
+    tell_where_incomplete(path)
     recipe = None if spec is None else specification_from(spec, None, None).segmentation
-    result = segment_file(path, out, recipe, forest=forest, dataset=dataset, voxel_nm=voxel_nm)
+    result = segment_file(path, out, recipe, forest=forest, dataset=dataset, voxel_nm=voxel_nm, max_memory=max_memory)
     print_result(result, as_json, lambda _: f"Wrote {out}. Next: npsi-twin measure {out}")
 
 
@@ -388,6 +394,7 @@ def measure(
     closing_radius_nm: Annotated[
         float | None, typer.Option(help="Radius of the ball that closes silicon into particles, for a VOLUME.")
     ] = None,
+    max_memory: MaxMemoryOfFile = None,
     as_json: Json = False,
 ) -> None:
     """Measure truth and recovered volume of a run alike, or any label volume (TIFF, npz, npy, HDF5).
@@ -395,13 +402,26 @@ def measure(
     Example: npsi-twin measure berea.npz --voxel-nm 5345 --labels 0=silicon,1=void
     """
     if is_run_folder(path):
-        _only_for_files(path, labels=labels, dataset=dataset, voxel_nm=voxel_nm, closing_radius_nm=closing_radius_nm)
+        _only_for_files(
+            path,
+            labels=labels,
+            dataset=dataset,
+            voxel_nm=voxel_nm,
+            closing_radius_nm=closing_radius_nm,
+            max_memory=max_memory,
+        )
         _stage(path, "measure", 1, as_json, "measurements.csv", f" Next: npsi-twin compare {path}")
         return
     from npsi_twin.twin import measure_file
 
+    tell_where_incomplete(path)
     result = measure_file(
-        path, labels=labels or OWN_LABELS, dataset=dataset, voxel_nm=voxel_nm, closing_radius_nm=closing_radius_nm
+        path,
+        labels=labels or OWN_LABELS,
+        dataset=dataset,
+        voxel_nm=voxel_nm,
+        closing_radius_nm=closing_radius_nm,
+        max_memory=max_memory,
     )
     print_result(result, as_json, measured_text)
 

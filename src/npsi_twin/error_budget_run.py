@@ -25,10 +25,12 @@ from typing import Any
 import numpy as np
 
 from npsi_twin.comparison.error_budget import (
+    VARIANCE_COVERAGE,
     Budget,
     Coalition,
     Estimate,
     Order,
+    Share,
     coalitions_of,
     draw_orders,
     share_error,
@@ -199,7 +201,7 @@ def run_budget(
         write_text_whole(folder / DESIGN, to_toml(recipe))
         remember(run, asked=(SPECIFICATION, DESIGN))
         with run.stage(_STAGE, *_FILES):
-            tree = _shared_out(specification, recipe, folder, executor, progress)
+            tree = play_budget(specification, recipe, folder, executor, progress)
         finish(run)
     return tree | {"files": [str(folder / name) for name in _FILES]}
 
@@ -216,10 +218,27 @@ def asked_budget(folder: Path) -> tuple[Specification, ErrorBudgetRecipe]:
     return load_specification(folder / SPECIFICATION), parse_values(ErrorBudgetRecipe(), tree, "budget")
 
 
-def _shared_out(
-    specification: Specification, recipe: ErrorBudgetRecipe, folder: Path, executor: Executor, progress: Progress
+def play_budget(
+    specification: Specification,
+    recipe: ErrorBudgetRecipe,
+    folder: Path,
+    executor: Executor,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Play the chains and write the files; return what ``budget.json`` holds."""
+    """Play the chains that ``outcomes.csv`` does not hold yet and write the files, without lock and record.
+
+    Parameters
+    ----------
+    specification, recipe, folder, progress
+        As for `run_budget`, which is what users want; chains are taken over whichever code played them.
+    executor
+        Who plays them.
+
+    Returns
+    -------
+    dict
+        What ``budget.json`` holds.
+    """
     seeds = Seeds(specification.seed)
     orders = draw_orders(tuple(SWITCHES), recipe.orders, seeds=seeds, after=SWITCHES)
     outcomes, notes, played = _outcomes(specification, recipe, orders, folder / OUTCOMES, executor, progress)
@@ -227,7 +246,9 @@ def _shared_out(
         name: share_error(values, orders, seeds=seeds, confidence=recipe.confidence, resamples=recipe.resamples)
         for name, values in outcomes.items()
     }
+    notes = {name: _with_used(note, budgets[name], recipe) for name, note in notes.items()}
     words = [tell(name, budgets[name], recipe.confidence) for name in TOLD]
+    words += [tell_coverage()] if recipe.replicates > 1 else []
     tree = {
         "specification": specification.name,
         "specification_digest": specification.digest(),
@@ -242,9 +263,10 @@ def _shared_out(
     write_text_whole(folder / BUDGET, _table(budgets, notes))
     write_text_whole(folder / BUDGET_TREE, json.dumps(tree, indent=2, allow_nan=False) + "\n")
     write_text_whole(folder / SUMMARY, "\n".join(words) + "\n")
-    titles = {f"{said} ({unit})" if unit else said: budgets[name] for name, (said, unit) in TOLD.items()}
+    titles = {f"{said}, {unit}" if unit else said: budgets[name] for name, (said, unit) in TOLD.items()}
     with written_whole(folder / PICTURE) as path:
-        waterfall_figure(titles, tuple(SWITCHES)).savefig(path, format="png", dpi=130, metadata={"Software": None})
+        figure = waterfall_figure(titles, tuple(SWITCHES), confidence=recipe.confidence)
+        figure.savefig(path, format="png", dpi=130, metadata={"Software": None})
     return tree
 
 
@@ -354,6 +376,11 @@ def _why_missing(name: str, rows: Sequence[Mapping[str, str]]) -> str:
     return f"not measured in {len(missing)} of {len(rows)} chains; {where}: {reason}"
 
 
+def _with_used(note: str, budget: Budget, recipe: ErrorBudgetRecipe) -> str:
+    """Add to the reason for missing values how many replicates could be used all the same."""
+    return f"{note}; {budget.replicates} of {recipe.replicates} replicates have it in every chain" if note else note
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
@@ -381,7 +408,8 @@ def _table(budgets: Mapping[str, Budget], notes: Mapping[str, str]) -> str:
     for metric, budget in budgets.items():
         shares = [(name, budget[name].bias, budget[name].variance) for name in SWITCHES]
         for switch, bias, variance in (*shares, ("all", budget.bias, budget.variance)):
-            row: dict[str, Any] = {"metric": metric, "switch": switch, "truth": budget.reference}
+            row: dict[str, Any] = {"metric": metric, "switch": switch, "replicates": budget.replicates}
+            row["truth"] = budget.reference
             row |= {f"bias{end}": value for end, value in _ends(bias)}
             row |= {f"variance{end}": value for end, value in _ends(variance)}
             rows.append(row | {"note": notes.get(metric, "")})
@@ -424,28 +452,60 @@ def tell(metric: str, budget: Budget, confidence: float = 0.95) -> str:
     said, unit = said[0].upper() + said[1:], f" {unit}" if unit else ""
     bias, sure = budget.bias, f"{100 * confidence:g} %"
     if not math.isfinite(bias.value):
-        return f"{said}: could not be measured in every chain; budget.csv says why."
+        return f"{said}: could be measured in every chain of no replicate; budget.csv says why."
     recovered = budget.reference + bias.value
     text = f"{said} comes out as {recovered:.3g}{unit} where the truth is {budget.reference:.3g}{unit}"
     if not math.isfinite(bias.low):
         text += f", an error of {bias.value:+.2g}{unit}; one replicate cannot tell how sure that is."
     else:
-        text += f", an error of {bias.value:+.2g}{unit} ({sure} interval {bias.low:+.2g} to {bias.high:+.2g})"
-        zero = bias.low <= 0 <= bias.high
-        text += f", which {budget.replicates} replicates cannot tell from none." if zero else "."
+        interval = f"{sure} interval {bias.low:+.2g} to {bias.high:+.2g}, {budget.replicates} replicates"
+        text += f", an error of {bias.value:+.2g}{unit} ({interval})"
+        text += "." if _is_sure(bias) else ", which cannot be told from none."
     largest = sorted((share for share in budget.shares if share.bias.value), key=lambda share: -abs(share.bias.value))
     if largest:
         shares = ", ".join(f"{_spoken(share.switch)} {_with_interval(share.bias)}{unit}" for share in largest[:3])
         text += f" The largest shares: {shares}."
         if math.isfinite(bias.low):
-            blamed = [_spoken(share.switch) for share in largest[:3] if share.bias.low > 0 or share.bias.high < 0]
+            blamed = [_spoken(share.switch) for share in largest[:3] if _is_sure(share.bias)]
             text += f" Certain of these: {', '.join(blamed) or 'none'}."
+        text += _cancelling(largest, bias.value, unit)
     if math.isfinite(budget.variance.value):
         deviation = math.sqrt(max(budget.variance.value, 0.0))
         text += f" From specimen to specimen the error scatters by {deviation:.2g}{unit}"
-        most = max(budget.shares, key=lambda share: share.variance.value)
-        text += f", most of it through {_spoken(most.switch)}." if most.variance.value > 0 else "."
+        wide = sorted((s for s in budget.shares if s.variance.low > 0), key=lambda share: -share.variance.value)
+        through = ", ".join(_spoken(share.switch) for share in wide)
+        text += f", part of it through {through}." if wide else "; so few replicates cannot tell through which step."
     return text
+
+
+def tell_coverage() -> str:
+    """Say how far intervals of variances may be trusted.
+
+    Examples
+    --------
+    >>> tell_coverage()
+    'Intervals of variances that are called 95 % cover in 82 to 86 % of trials; those of errors do what they say.'
+    """
+    low, high = (f"{100 * share:.0f}" for share in VARIANCE_COVERAGE)
+    return (
+        f"Intervals of variances that are called 95 % cover in {low} to {high} % of trials; those of errors do what "
+        "they say."
+    )
+
+
+def _is_sure(estimate: Estimate) -> bool:
+    """Tell whether an interval excludes zero."""
+    return estimate.low > 0 or estimate.high < 0
+
+
+def _cancelling(largest: Sequence[Share], whole: float, unit: str) -> str:
+    """Say where shares of both signs hide behind a small sum: the smaller side is more than half of what is left."""
+    up, down = ([share for share in largest if sign * share.bias.value > 0] for sign in (1, -1))
+    sums = [math.fsum(share.bias.value for share in side) for side in (up, down)]
+    if min(abs(total) for total in sums) <= abs(whole) / 2 or not (_is_sure(up[0].bias) and _is_sure(down[0].bias)):
+        return ""
+    foremost = f"{_spoken(up[0].switch)} against {_spoken(down[0].switch)}"
+    return f" Shares cancel: {sums[0]:+.2g} and {sums[1]:+.2g} leave {whole:+.2g}{unit}, foremost {foremost}."
 
 
 def _with_interval(estimate: Estimate) -> str:

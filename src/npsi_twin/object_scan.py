@@ -146,7 +146,8 @@ def scan_object(
         execution or ExecutionRecipe(), max_memory, partial(plan_object_scan, microscope, workers=workers)
     )
     found = open_object(path, microscope.energy_kev, dataset=dataset, voxel_nm=voxel_nm, unit=unit, compounds=compounds)
-    check_resources(plan_object_scan(microscope, execution, workers=workers), folder)
+    costs = plan_object_scan(microscope, execution, workers=workers)
+    check_resources(costs, folder, scheduler=scheduler, overwrite=overwrite)
     available_projector(execution.projector)
     _check_fit(found, found.footprint(), microscope)
     request = {

@@ -1,26 +1,43 @@
 """What a run will cost: memory, disk and time of every stage, before anything runs.
 
 Each stage's cost is the count of what it handles (voxels, polar samples, counts) times a constant that was measured on
-two cores of a server. Times scale with the machine, memory and disk do not.
+two cores of a server (AMD EPYC): processor time of 16 rows x 1224 columns x 601 views, every artefact, and the clock of
+64 rows x 2448 columns x 1201 views (``validation/13_execution``). What all processors share is told for as many as
+there are; what one of them does alone (packing and writing, segmenting, comparing, drawing) does not get faster with
+more. Memory and disk do not depend on the machine.
 """
 
 import math
-import os
-import re
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from npsi_twin.errors import ParameterError, ResourceError
-from npsi_twin.execution import ExecutionRecipe, available_cpus
+import numpy as np
+from numpy.typing import DTypeLike
+
+from npsi_twin.comparison.label_scores import PARTS
+from npsi_twin.errors import ResourceError
+from npsi_twin.execution import STATE, ExecutionRecipe, available_cpus, cluster_memory
+from npsi_twin.execution.run_folder import finished_bytes, shard_bytes
+from npsi_twin.execution.shards import array_bytes
+from npsi_twin.memory import Memory, memory_bytes, memory_there
 from npsi_twin.morphology.profiles import AIR_BAND_NM
 from npsi_twin.projectors.fourier import GRID_BYTES
 from npsi_twin.projectors.lanes import LANES
 from npsi_twin.reconstruction.route import ReconstructionRecipe
 from npsi_twin.specification import Specification
-from npsi_twin.stages import SLICES_AT_ONCE, fine_parts
+from npsi_twin.stages import (
+    RECONSTRUCTION,
+    ROWS_LOOKED_AT,
+    SCAN,
+    SLICES_AT_ONCE,
+    TRUTH,
+    TRUTH_FIELDS,
+    fine_parts,
+    truth_grid,
+)
 from npsi_twin.storage.scanfile import ScanFile
 from npsi_twin.txm.microscope import MicroscopeRecipe, simulation_grid
 
@@ -32,7 +49,8 @@ _COUNT_BYTES = 8  # transmission, and counts while they are looked through
 
 # Seconds on the reference machine for one of what is counted.
 _S_PER_PARTICLE = 17e-3  # packing, pore network and its level
-_S_PER_TRUE_VOXEL = 320e-9  # voxelise, attenuation, compress, write
+_S_PER_TRUE_VOXEL = 40e-9  # voxelise, attenuation
+_S_PER_TRUE_VOXEL_PACKED = 190e-9  # gzip of ten arrays, on one thread
 _S_PER_FINE_VOXEL = 75e-9  # voxelise and attenuation on the simulation grid, on one thread
 _ROWS_A_THREAD = 16  # that the voxeliser gives one thread
 _S_PER_VOXEL_CHECKED = 5e-9  # before it is projected, on one thread
@@ -41,32 +59,61 @@ _SHARE_PER_FURTHER_BAND = 0.2  # of that: a large grid's rows are transformed ag
 _S_PER_SAMPLE_PROJECTED = 1.5e-9  # gridding and transform of one fine column of one view of one fine row
 _S_PER_SAMPLE_BLURRED = 2.5e-9  # and its way through the optics
 _S_PER_COUNT = 25e-9  # photons and camera, and writing
-_S_PER_SINOGRAM_SAMPLE = 75e-9  # corrections, rings, backprojection
+_S_PER_SAMPLE_LOOKED_AT = 0.43e-6  # rotation axis, from a few rows, on one thread
+_S_PER_PIXEL_AND_STEP = 0.6e-6  # SIRT-FBP filters, which take the square root of the number of steps
+_S_PER_SINOGRAM_SAMPLE = 80e-9  # corrections, rings, backprojection
+_S_PER_VOXEL_WRITTEN = 50e-9  # checksums, hashes, and copying, on one thread
 _S_PER_VOXEL_AND_VIEW_BY_SIRT = 0.16e-9  # one step: a projection along rays and its transpose
 # One step of the others on a convolution: two transforms of twice the width, and what each does beside them.
 _S_PER_VOXEL_ITERATED = {"landweber": 12e-9, "cgls": 18e-9, "tv": 26e-9}
-_S_PER_VOXEL_SEGMENTED = 185e-9
+_S_PER_VOXEL_SEGMENTED = 320e-9
 _S_PER_VOXEL_MEASURED, _S_PER_VOXEL_OF_LAYER = 90e-9, 750e-9  # of one of the two volumes; of the box round its layer
-_S_PER_VOXEL_COMPARED = 30e-9
-_S_REPORT, _S_PER_VOXEL_SHOWN = 8.0, 20e-9  # one section cuts every row
+_S_PER_VOXEL_COMPARED = 95e-9
+_S_REPORT, _S_PER_VOXEL_SHOWN = 7.0, 60e-9  # one section cuts every row
 
 # Bytes of a voxel at a stage's peak; of measuring, of the volume and of the box round the layer.
 _SEGMENT_BYTES = 13  # attenuation, smoothed, and the numbers of bodies or a copy that a quantile sorts
+_BYTES_OF_SAMPLE_LOOKED_AT = 24  # of the rows that tell the axis
+_FILTER_BYTES = 64  # of a pixel of the slice by which filters are found
 _MEASURE_BYTES, _LAYER_BYTES = 5, 22  # labels and attenuation; regions, and the basins of the bodies
-_COMPARE_BYTES = 3  # both labels and one mask
+_COMPARE_BYTES = 9  # both labels, masks, and the truth's fractions or particles
+_SCORE_BYTES = 71  # the truth's labels, fraction and particles; bodies, pairs of them, and distances
 _PROFILE_BYTES = 4  # of a column's voxel in the attenuation's profile, from within the foil to the air
 _TRANSFORM_BYTES = 12  # of a padded voxel of the two-point correlation, of one block of slices
+#: Bytes of a true voxel on disk, as gzip leaves it.
+_PACKED_TRUTH_BYTES = 1.5
 _REPORT_BYTES = 100e6  # pictures, and volumes thinned to what a page may hold
+
+
+#: Where the slabs of a stage lie that is not finished, if they stay beside a file that refers to them.
+_VIRTUAL = {"build": TRUTH, "truth": TRUTH, "scan": SCAN, "reconstruct": RECONSTRUCTION}
+#: What the process that began a run does itself, also where a cluster does the rest.
+_NEVER_ON_A_CLUSTER = ("electrode", "axis, filters", "compare")
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """Expected cost of one stage: seconds, peak bytes of memory, bytes of disk."""
+    """Expected cost of one stage.
+
+    Attributes
+    ----------
+    stage
+        Its name.
+    seconds
+        Its time.
+    memory_bytes
+        Memory at its peak, of all workers together.
+    disk_bytes
+        Size of what it writes.
+    passing_bytes
+        Size of its slabs, where they are copied into one file and then go.
+    """
 
     stage: str
     seconds: float
     memory_bytes: float
     disk_bytes: float
+    passing_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,24 +138,75 @@ class Costs:
         """Size of all files."""
         return sum(stage.disk_bytes for stage in self.stages)
 
+    @property
+    def fullest_disk_bytes(self) -> float:
+        """Most that lies on disk at a time: all files so far, and the slabs of which one of them is being copied."""
+        written, most = 0.0, 0.0
+        for stage in self.stages:
+            written += stage.disk_bytes
+            most = max(most, written + stage.passing_bytes)
+        return most
+
     def only(self, *stages: str) -> "Costs":
         """Return the costs of some stages alone."""
         return Costs([cost for cost in self.stages if cost.stage in stages], self.workers)
 
+    def beyond(self, folder: Path, *, again: bool = False) -> "Costs":
+        """Return the costs of what a folder does not hold yet.
+
+        Parameters
+        ----------
+        folder
+            Of a run that is gone on with. What it holds is not hashed here: where a file turns out not to be what
+            was written, more is done than these costs say.
+        again
+            Do finished stages again; only slabs of unfinished ones are there already.
+        """
+        if not (folder / STATE).is_file():
+            return self
+        finished = {} if again else finished_bytes(folder)
+        left = []
+        for cost in self.stages:
+            if cost.stage not in finished:
+                slabs = shard_bytes(folder, cost.stage, _VIRTUAL.get(cost.stage))
+                # Slabs that are copied lie beside the copy, of which nothing is there; others are the file's own.
+                whole = "passing_bytes" if cost.passing_bytes else "disk_bytes"
+                left.append(replace(cost, **{whole: max(0.0, getattr(cost, whole) - slabs)}))
+        return Costs(left, self.workers)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the costs for machines."""
-        total = {"seconds": self.seconds, "memory_bytes": self.memory_bytes, "disk_bytes": self.disk_bytes}
+        total = {
+            "seconds": self.seconds,
+            "memory_bytes": self.memory_bytes,
+            "disk_bytes": self.disk_bytes,
+            "fullest_disk_bytes": self.fullest_disk_bytes,
+        }
         return {"workers": self.workers, "stages": [asdict(stage) for stage in self.stages], "total": total}
 
     def as_text(self) -> str:
         """Return the costs for people."""
-        lines = [f"{'stage':<12} {'time':>10} {'memory':>10} {'disk':>10}"]
+        lines = [f"{'stage':<13} {'time':>10} {'memory':>10} {'disk':>10}"]
         rows = [*self.stages, StageCost("together", self.seconds, self.memory_bytes, self.disk_bytes)]
         for row in rows:
             memory, disk = (f"{size / 2**30:.2f} GiB" for size in (row.memory_bytes, row.disk_bytes))
-            lines.append(f"{row.stage:<12} {_duration(row.seconds):>10} {memory:>10} {disk:>10}")
-        lines.append(f"with {self.workers} worker(s) on {available_cpus()} processor(s); memory is the peak")
+            lines.append(f"{row.stage:<13} {_duration(row.seconds):>10} {memory:>10} {disk:>10}")
+        lines.append(
+            f"with {self.workers} worker(s) on {available_cpus()} processor(s); memory is the peak; at its fullest the "
+            f"disk holds {_size(self.fullest_disk_bytes)}"
+        )
         return "\n".join(lines)
+
+
+def _size(size_bytes: float) -> str:
+    """Return a size on disk in a unit that leaves digits to compare.
+
+    Examples
+    --------
+    >>> _size(2.27e6), _size(49e9)
+    ('2.3 MB', '49.0 GB')
+    """
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"
 
 
 def _duration(seconds: float) -> str:
@@ -137,22 +235,26 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
     microscope = specification.microscope
     detector, views = microscope.detector, microscope.stage.views
     rows, columns = detector.rows, detector.columns
-    slab = min(specification.execution.slab_rows, rows)
+    execution = specification.execution
+    slab = min(execution.slab_rows, rows)
     voxels = rows * columns**2
     speed = _REFERENCE_CPUS / available_cpus()
+    truth_bytes = _PACKED_TRUTH_BYTES * math.prod(truth_grid(specification).shape)
     build = StageCost(
         "build",
-        speed * voxels * _S_PER_TRUE_VOXEL,
+        voxels * (speed * _S_PER_TRUE_VOXEL + _S_PER_TRUE_VOXEL_PACKED / min(workers, available_cpus())),
         _PROCESS_BYTES * workers + 60 * workers * slab * columns**2,
-        1.5 * voxels,
+        truth_bytes,
+        _passing(execution, [(truth_grid(specification).shape, kind) for kind in TRUTH_FIELDS.values()], truth_bytes),
     )
-    reconstruct = reconstruction_cost(rows, columns, views, slab, workers, specification.reconstruction)
+    reconstruct = reconstruction_cost(rows, columns, views, slab, workers, specification.reconstruction, execution)
     segment, measure, compare = _analysis_costs(specification, workers)
     return Costs(
         (
             StageCost("electrode", _particles(specification) * _S_PER_PARTICLE, _PROCESS_BYTES, 0),
             build,
-            _scan_cost(microscope, slab, workers),
+            _scan_cost(microscope, execution, workers),
+            preparation_cost(rows, columns, views, specification.reconstruction),
             reconstruct,
             segment,
             measure,
@@ -166,8 +268,8 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
 def _analysis_costs(specification: Specification, workers: int) -> tuple[StageCost, StageCost, StageCost]:
     """Predict what segmenting, measuring and comparing cost, which hold whole volumes.
 
-    Two workers measure truth and recovered volume at the same time. The layer of an aged electrode may reach as high
-    as the specimen: taken so, which is more than most states need.
+    Two workers measure the truth while the reconstruction is segmented, and score labels in two ways. The layer of an
+    aged electrode may reach as high as the specimen: taken so, which is more than most states need.
     """
     detector, recipe = specification.microscope.detector, specification.measurement
     layer, specimen = specification.electrode.layer, specification.electrode.specimen
@@ -187,16 +289,24 @@ def _analysis_costs(specification: Specification, workers: int) -> tuple[StageCo
     measure = _MEASURE_BYTES * voxels + profile + max(_LAYER_BYTES * box, transform)
     speed = _REFERENCE_CPUS / available_cpus()
     measure_s = 2 * (voxels * _S_PER_VOXEL_MEASURED + box * _S_PER_VOXEL_OF_LAYER)
-    whole = _PROCESS_BYTES + _SEGMENT_BYTES * voxels
+    whole, scored = (_PROCESS_BYTES + size * voxels for size in (_SEGMENT_BYTES, _COMPARE_BYTES))
+    measuring = _PROCESS_BYTES + measure
+    meanwhile = measuring if workers > 1 else 0.0
     return (
-        StageCost("segment", speed * voxels * _S_PER_VOXEL_SEGMENTED, whole, 0.05 * voxels),
-        StageCost("measure", speed * measure_s, min(2, workers) * (_PROCESS_BYTES + measure), 1e6),
-        StageCost("compare", speed * voxels * _S_PER_VOXEL_COMPARED, _PROCESS_BYTES + _COMPARE_BYTES * voxels, 1e5),
+        StageCost("segment", voxels * _S_PER_VOXEL_SEGMENTED, whole + meanwhile, 0.05 * voxels),
+        StageCost("measure", speed * measure_s, min(2, workers) * measuring, 1e6),
+        StageCost("compare", speed * voxels * _S_PER_VOXEL_COMPARED, min(len(PARTS), workers) * scored, 1e5),
     )
 
 
-def _scan_cost(microscope: MicroscopeRecipe, slab: int, workers: int) -> StageCost:
+def _passing(execution: ExecutionRecipe, arrays: Sequence[tuple[tuple[int, ...], Any]], size_bytes: float) -> float:
+    """Return the size of slabs that are copied, 0 where they stay; arrays by shape and type, as they are unpacked."""
+    return 0.0 if execution.virtual(array_bytes(arrays)) else size_bytes
+
+
+def _scan_cost(microscope: MicroscopeRecipe, execution: ExecutionRecipe, workers: int) -> StageCost:
     detector, stage, n = microscope.detector, microscope.stage, microscope.supersampling
+    slab = min(execution.slab_rows, detector.rows)
     width, views = detector.columns * n, stage.views
     projected = views * (stage.fly_scan_samples if stage.fly_scan_fraction else 1)
     counts = detector.rows * detector.columns * (views + detector.flats_in_all + detector.dark_frames)
@@ -214,20 +324,27 @@ def _scan_cost(microscope: MicroscopeRecipe, slab: int, workers: int) -> StageCo
     making = 4 * SLICES_AT_ONCE * width**2 + max(40 * part_rows * width**2, projector_bytes)
     lines = (fine_slab * (2 if stage.axis_tilt_deg else 1) + slab) * width / 2
     imaging = _TRANSFER_BYTES * width + threads * _LINE_BYTES * lines + _COUNT_BYTES * slab * detector.columns * views
+    disk = 2.0 * counts
+    kind: DTypeLike = np.uint16
+    if execution.keep_transmission:
+        disk, kind = disk + 4.0 * views * detector.rows * detector.columns, np.float32
     return StageCost(
         "scan",
         voxelise_s + _REFERENCE_CPUS / available_cpus() * seconds,
         workers * (_PROCESS_BYTES + line_integral_bytes + max(making, imaging)),
-        2 * counts,
+        disk,
+        _passing(execution, [((views, detector.rows, detector.columns), kind)], disk),
     )
 
 
 def plan_object_scan(microscope: MicroscopeRecipe, execution: ExecutionRecipe, *, workers: int = 1) -> Costs:
     """Predict what the scan of a user's own object will cost, its truth on the detector's pixels included."""
     detector = microscope.detector
-    scan = _scan_cost(microscope, min(execution.slab_rows, detector.rows), workers)
-    truth = StageCost("truth", 0.0, _PROCESS_BYTES, 4.0 * detector.rows * detector.columns**2)
-    return Costs((scan, truth), workers)
+    scan = _scan_cost(microscope, execution, workers)
+    shape = (detector.rows, detector.columns, detector.columns)
+    size = 4.0 * math.prod(shape)
+    truth = StageCost("truth", 0.0, _PROCESS_BYTES, size, _passing(execution, [(shape, np.float32)], size))
+    return Costs((truth, scan), workers)
 
 
 def projection_cost(width: int, views: int) -> tuple[float, float]:
@@ -297,7 +414,13 @@ def iteration_cost(rows: int, columns: int, views: int, recipe: ReconstructionRe
 
 
 def reconstruction_cost(
-    rows: int, columns: int, views: int, slab: int, workers: int, recipe: ReconstructionRecipe
+    rows: int,
+    columns: int,
+    views: int,
+    slab: int,
+    workers: int,
+    recipe: ReconstructionRecipe,
+    execution: ExecutionRecipe | None = None,
 ) -> StageCost:
     """Predict what the reconstruction of a whole scan costs.
 
@@ -311,6 +434,8 @@ def reconstruction_cost(
         Processes, each with a slab.
     recipe
         What is done.
+    execution
+        Whether slabs are copied into one file; the default when None.
 
     Examples
     --------
@@ -320,12 +445,44 @@ def reconstruction_cost(
     """
     samples = rows * columns * views
     iterations = iteration_cost(slab, columns, views, recipe)
+    width = recipe.width_px or columns
+    disk = 4.0 * rows * width**2
     return StageCost(
         "reconstruct",
-        _REFERENCE_CPUS / available_cpus() * samples * _S_PER_SINOGRAM_SAMPLE + iterations.seconds * rows / slab,
+        _REFERENCE_CPUS / available_cpus() * samples * _S_PER_SINOGRAM_SAMPLE
+        + rows * width**2 * _S_PER_VOXEL_WRITTEN
+        + iterations.seconds * rows / slab,
         workers * (_PROCESS_BYTES + slab * columns * (40 * views + 24 * columns) + iterations.memory_bytes),
-        4.0 * rows * columns**2,
+        disk,
+        _passing(execution or ExecutionRecipe(), [((rows, width, width), np.float32)], disk),
     )
+
+
+def preparation_cost(rows: int, columns: int, views: int, recipe: ReconstructionRecipe) -> StageCost:
+    """Predict what is done once for a whole scan: finding the rotation axis, and filters that no disk keeps yet.
+
+    Alignment, which finds where every view was, is not foreseen.
+
+    Parameters
+    ----------
+    rows, columns, views
+        Of the scan.
+    recipe
+        What is done.
+
+    Examples
+    --------
+    >>> cost = preparation_cost(2048, 2448, 1201, ReconstructionRecipe(algorithm="fbp", rotation_axis_px=1200.0))
+    >>> cost.stage, cost.seconds
+    ('axis, filters', 0.0)
+    """
+    looked_at = min(rows, ROWS_LOOKED_AT) * columns * views
+    seconds = looked_at * _S_PER_SAMPLE_LOOKED_AT if recipe.rotation_axis_px is None else 0.0
+    if recipe.algorithm == "sirt-fbp":
+        steps = math.sqrt(recipe.sirt_iterations)
+        seconds += _REFERENCE_CPUS / available_cpus() * steps * columns**2 * _S_PER_PIXEL_AND_STEP
+    held = max(looked_at * _BYTES_OF_SAMPLE_LOOKED_AT, columns**2 * _FILTER_BYTES)
+    return StageCost("axis, filters", seconds, _PROCESS_BYTES + held, 0.0)
 
 
 def plan_reconstruction(
@@ -334,7 +491,11 @@ def plan_reconstruction(
     """Predict what the reconstruction of a scan file will cost."""
     rows, beam = scan_file.rows, scan_file.beam
     slab = min(execution.slab_rows, rows)
-    return Costs((reconstruction_cost(rows, beam.columns, beam.views, slab, workers, recipe),), workers)
+    stages = (
+        preparation_cost(rows, beam.columns, beam.views, recipe),
+        reconstruction_cost(rows, beam.columns, beam.views, slab, workers, recipe, execution),
+    )
+    return Costs(stages, workers)
 
 
 def within_memory(specification: Specification, most: str | None, *, workers: int = 1) -> Specification:
@@ -392,7 +553,7 @@ def slabs_within(
     """
     if most is None:
         return execution
-    allowed = _bytes(most)
+    allowed = memory_bytes(most)
     for height in range(execution.slab_rows, 0, -1):
         lower = execution.model_copy(update={"slab_rows": height})
         planned = costs(lower)
@@ -406,41 +567,109 @@ def slabs_within(
     )
 
 
-def _bytes(text: str) -> float:
-    """Read an amount of memory.
-
-    Examples
-    --------
-    >>> _bytes("1.5 GiB"), _bytes("500MB")
-    (1610612736.0, 500000000.0)
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT])(i?)B\s*", text)
-    if found is None:
-        raise ParameterError(f"--max-memory: got {text!r}; write a number with kB, MB, GB, TB, or KiB, MiB, GiB, TiB.")
-    number, prefix, binary = found.groups()
-    return float(number) * math.pow(1024 if binary else 1000, "KMGT".index(prefix.upper()) + 1)
-
-
-def check_resources(costs: Costs, folder: Path) -> None:
+def check_resources(costs: Costs, folder: Path, *, scheduler: str | None = None, overwrite: bool = False) -> None:
     """Refuse what does not fit into memory or onto the disk, before anything is written.
+
+    Parameters
+    ----------
+    costs
+        Of what is to be done; `Costs.beyond` leaves out what a folder holds.
+    folder
+        Where it goes.
+    scheduler
+        Address of the Dask cluster that does it: the memory of its smallest worker counts, as far as its workers are
+        there already and have a limit. The scene and the comparison are this process's own.
+    overwrite
+        What an old run wrote there goes first.
 
     Raises
     ------
     ResourceError
         With what is needed, what there is, and what to change.
     """
-    memory = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if hasattr(os, "sysconf") else float("inf")
-    if costs.memory_bytes > memory:
-        worst = max(costs.stages, key=lambda stage: stage.memory_bytes)
-        raise ResourceError(
-            f"{worst.stage}: needs about {worst.memory_bytes / 2**30:.0f} GiB of memory; this machine has "
-            f"{memory / 2**30:.0f} GiB. Segmentation and measurement hold the whole volume: give fewer "
-            "microscope.detector.rows or columns, or fewer --workers."
-        )
+    if scheduler is None:
+        _check_memory(costs, memory_there())
+    else:
+        _check_memory(costs.only(*_NEVER_ON_A_CLUSTER), memory_there())
+        elsewhere = [cost.stage for cost in costs.stages if cost.stage not in _NEVER_ON_A_CLUSTER]
+        _check_memory(costs.only(*elsewhere), cluster_memory(scheduler))
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if 1.2 * costs.disk_bytes > free:
+    free, needed = shutil.disk_usage(existing).free, 1.2 * costs.fullest_disk_bytes
+    if overwrite and (folder / STATE).is_file():
+        free += sum(finished_bytes(folder).values())
+    if needed > free:
         raise ResourceError(
-            f"{folder}: needs about {1.2 * costs.disk_bytes / 1e9:.1f} GB of disk; {free / 1e9:.1f} GB are free. "
-            "Free some space, give another --out, or a smaller specification."
+            f"{folder}: needs about {_size(needed)} of disk; {_size(free)} are free. Free some space, give another "
+            "--out, or a smaller specification."
         )
+
+
+def _check_memory(costs: Costs, memory: Memory) -> None:
+    worst = max(costs.stages, key=lambda stage: stage.memory_bytes, default=None)
+    if worst is not None and worst.memory_bytes > memory.size_bytes:
+        raise ResourceError(
+            f"{worst.stage}: needs about {worst.memory_bytes / 2**30:.3g} GiB of memory; {memory}. Segmentation and "
+            "measurement hold the whole volume: give fewer microscope.detector.rows or columns, or fewer --workers; "
+            "other stages need less with --max-memory."
+        )
+
+
+def check_file(stage: str, path: Path, needed_bytes: float, most: str | None) -> None:
+    """Refuse a file whose volume would take more memory than the caller allows, before anything of it is read.
+
+    Parameters
+    ----------
+    stage
+        What would be done with it.
+    path
+        The file.
+    needed_bytes
+        From `segment_file_bytes` and its siblings.
+    most
+        Memory, as for `within_memory`; None allows everything.
+
+    Raises
+    ------
+    ParameterError
+        When ``most`` is no amount of memory.
+    ResourceError
+        When more is needed; tells both.
+    """
+    if most is not None and needed_bytes > memory_bytes(most):
+        raise ResourceError(
+            f"--max-memory: got {most}; {stage} needs about {needed_bytes / 2**30:.3g} GiB for the volume that {path} "
+            "claims to hold. Give more, or cut the volume."
+        )
+
+
+def segment_file_bytes(shape: tuple[int, int, int], item_bytes: int) -> float:
+    """Predict the memory that segmenting a volume of a file takes, in bytes.
+
+    Examples
+    --------
+    >>> round(segment_file_bytes((1024, 1024, 1024), 4) / 2**30, 1)
+    13.3
+    """
+    return _PROCESS_BYTES + math.prod(shape) * (_SEGMENT_BYTES - 4 + item_bytes)
+
+
+def measure_file_bytes(shape: tuple[int, int, int], item_bytes: int) -> float:
+    """Predict the most memory that measuring labels of a file takes, in bytes, were the layer as high as the volume.
+
+    Examples
+    --------
+    >>> round(measure_file_bytes((1024, 1024, 1024), 1) / 2**30, 1)
+    24.3
+    """
+    return _PROCESS_BYTES + math.prod(shape) * (1 + item_bytes + _LAYER_BYTES)
+
+
+def score_file_bytes(shape: tuple[int, int, int], item_bytes: int) -> float:
+    """Predict the memory that scoring labels of a file against a run's truth takes, in bytes.
+
+    Examples
+    --------
+    >>> round(score_file_bytes((1024, 1024, 1024), 1) / 2**30, 1)
+    72.3
+    """
+    return _PROCESS_BYTES + math.prod(shape) * (item_bytes + _SCORE_BYTES)

@@ -148,6 +148,8 @@ def _run_again(folder: Path, again: Path, state: Mapping[str, Any], _: Path | No
             f"{folder / SPECIFICATION}: is not the specification that was run; its values were changed since. Put it "
             "back, or run the changed one with another --out."
         )
+    if not any(stage in STAGES for stage in state["stages"]):
+        raise DataError(f"{folder}: none of its stages is one of a run: {', '.join(state['stages'])}. It was changed.")
     last = max((stage for stage in state["stages"] if stage in STAGES), key=STAGES.index)
     # A run of an older version does not say it; nearly all are so, and where not, the comparison tells.
     scan_format = _scan_format(folder, {"format": "dataexchange"} | state["stages"].get("scan", {}))

@@ -34,6 +34,7 @@ from npsi_twin.execution import (
 )
 from npsi_twin.execution.shards import Slab, SlabArray, array_bytes, assemble, discard, make_shards
 from npsi_twin.projectors.choice import ProjectorName, available_projector
+from npsi_twin.reconstruction.fitness import judge_views
 from npsi_twin.reconstruction.reprojection import AlignmentRecipe
 from npsi_twin.reconstruction.route import Plan, ReconstructionRecipe, prepare, reconstruct
 from npsi_twin.scan import Scan
@@ -70,8 +71,9 @@ _VOXELS_AT_ONCE = 1 << 24
 #: What the projector takes at a time: it works on sixteen slices at once.
 SLICES_AT_ONCE = 16
 #: Rows from the middle that tell the axis, and those that are needed to see motion along it.
-_ROWS_LOOKED_AT, _ROWS_ALIGNED = 16, 64
-_TRUTH_FIELDS = {
+ROWS_LOOKED_AT, _ROWS_ALIGNED = 16, 64
+#: Data sets of a truth, and their types.
+TRUTH_FIELDS = {
     "phase": np.uint8,
     "void_fraction": np.float32,
     "silicon_fraction": np.float32,
@@ -89,6 +91,8 @@ def make_electrode(specification: Specification) -> Electrode:
     """Build the scene and age it."""
     seeds = Seeds(specification.seed)
     _tell_what_is_unseen(specification)
+    # Before a scan is made, and not only when it is reconstructed.
+    judge_views(told_beam(specification.microscope, seeds=seeds), specification.reconstruction.width_px)
     pristine = build_electrode(specification.electrode, seeds=seeds)
     ageing = specification.ageing
     aged = age(pristine, ageing.how(), ageing.what(), seeds=seeds)
@@ -135,7 +139,7 @@ def truth_grid(specification: Specification) -> VoxelGrid:
 
 def _true_rows(electrode: Electrode, grid: VoxelGrid, energy_kev: float, rows: range) -> Slab:
     composition = voxelise(electrode, grid, rows)
-    arrays = {name: getattr(composition, name) for name in _TRUTH_FIELDS if name != "attenuation_per_um"}
+    arrays = {name: getattr(composition, name) for name in TRUTH_FIELDS if name != "attenuation_per_um"}
     arrays["attenuation_per_um"] = contrast(composition, energy_kev)
     return Slab({name: slices(values, compressed=True) for name, values in arrays.items()}, {})
 
@@ -155,7 +159,7 @@ def build(
         "build",
         partial(_true_rows, electrode, grid, specification.microscope.energy_kev),
         grid,
-        _TRUTH_FIELDS,
+        TRUTH_FIELDS,
         stage_truth(specification.microscope, seeds=Seeds(specification.seed)),
         execution=execution,
         executor=executor,
@@ -368,7 +372,7 @@ def _reconstructed_rows(scan_file: ScanFile, recipe: ReconstructionRecipe, plan:
 
 def rows_looked_at(alignment: AlignmentRecipe, rows: int) -> tuple[range, list[range]]:
     """Return the rows of a detector that tell axis and motion, and those that tell the axis' tilt."""
-    middle = middle_rows(rows, _ROWS_ALIGNED if alignment.method != "none" and alignment.rows else _ROWS_LOOKED_AT)
+    middle = middle_rows(rows, _ROWS_ALIGNED if alignment.method != "none" and alignment.rows else ROWS_LOOKED_AT)
     return middle, spread_rows(rows) if alignment.tilt == "fit" else []
 
 

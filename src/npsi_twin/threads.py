@@ -1,10 +1,13 @@
 """How many threads a process uses: all processors, or its share of them beside other workers."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _THREADS = "NPSI_TWIN_THREADS"
+_NUMBA = "NUMBA_NUM_THREADS"
+_BLAS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def available_cpus() -> int:
@@ -38,7 +41,23 @@ def using_threads(number: int | None) -> Iterator[None]:
             os.environ.update({} if before is None else {_THREADS: before})
 
 
+@contextmanager
+def few_blas_threads(number: int) -> Iterator[None]:
+    """Let processes that begin meanwhile have few threads of BLAS and OpenMP, which read these names once."""
+    before = {name: os.environ.get(name) for name in _BLAS}
+    os.environ.update(dict.fromkeys(_BLAS, str(number)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ.update({} if value is None else {name: value})
+
+
 def limit_threads(number: int) -> None:
-    """Limit a new process for good, before numba and BLAS are imported: they read these names once."""
-    for name in (_THREADS, "OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(number)
+    """Limit this process, a worker, for good: what reads the names later, and numba where it was imported before."""
+    os.environ.update(dict.fromkeys((_THREADS, _NUMBA, *_BLAS), str(number)))
+    numba = sys.modules.get("numba")
+    if numba is not None:  # it has read its name, and refuses another number there once it has threads
+        os.environ[_NUMBA] = str(numba.config.NUMBA_NUM_THREADS)
+        numba.set_num_threads(min(number, numba.config.NUMBA_NUM_THREADS))

@@ -26,10 +26,20 @@ from npsi_twin.execution import (
     write_text_whole,
     written_whole,
 )
+from npsi_twin.execution.locks import check_free
 from npsi_twin.morphology.forest import load_forest
 from npsi_twin.morphology.measure import MeasurementRecipe, measure, relabel
 from npsi_twin.morphology.segmentation import SegmentationRecipe, chosen_method, segment
-from npsi_twin.plan import Costs, check_resources, plan_reconstruction, plan_twin, slabs_within
+from npsi_twin.plan import (
+    Costs,
+    check_file,
+    check_resources,
+    measure_file_bytes,
+    plan_reconstruction,
+    plan_twin,
+    segment_file_bytes,
+    slabs_within,
+)
 from npsi_twin.projectors.choice import available_projector
 from npsi_twin.provenance import finish, input_facts, remember
 from npsi_twin.report.run_page import FIGURES, write_reconstruction_page, write_run_page
@@ -37,7 +47,7 @@ from npsi_twin.specification import Specification, load_specification, parse_val
 from npsi_twin.storage.formats import open_scan
 from npsi_twin.storage.measurements import read_comparison, read_measurements
 from npsi_twin.storage.scanfile import Reading, ThetaUnit
-from npsi_twin.storage.volumes import read_volume, write_volume
+from npsi_twin.storage.volumes import open_volume, write_volume
 from npsi_twin.volumes import Phase
 
 SPECIFICATION = "specification.toml"
@@ -114,7 +124,11 @@ def run_twin(
     if until not in STAGES:
         raise ParameterError(f"until: got {until!r}; known are {', '.join(STAGES)}.")
     asked = STAGES[: STAGES.index(until) + 1]
-    check_resources(plan_twin(specification, workers=workers).only("electrode", *asked), folder)
+    # At once, and not only when an electrode, which may take minutes, is built.
+    check_free(folder, break_lock=break_lock)
+    costs = plan_twin(specification, workers=workers).only("electrode", *asked)
+    costs = costs.beyond(folder) if resume else costs
+    check_resources(costs, folder, scheduler=scheduler, overwrite=overwrite)
     available_projector(specification.execution.projector)
     if "segment" in asked:
         chosen_method(specification.segmentation)
@@ -141,6 +155,8 @@ def _walk(
     scan_format: stages.ScanFormat = "dataexchange",
 ) -> None:
     """Do the stages that are not done yet."""
+    # Whoever stops before a stage does not want it begun.
+    ahead = analysis.Ahead() if "compare" in asked else None
     for name in asked:
         if run.has(name):
             continue
@@ -148,7 +164,7 @@ def _walk(
             progress(f"kept {kept}, which this run did not write", 0, 1)
         if name in ("build", "scan") and electrode is None:
             electrode = stages.make_electrode(specification)
-        _do(name, run, specification, electrode, executor, progress, scan_format)
+        _do(name, run, specification, electrode, executor, progress, scan_format, ahead)
 
 
 def build_run(
@@ -164,7 +180,9 @@ def build_run(
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Begin a run: make the electrode and write its truth; what is asked for and raised is as for `run_twin`."""
-    check_resources(plan_twin(specification, workers=workers).only("build"), folder)
+    costs = plan_twin(specification, workers=workers).only("electrode", "build")
+    costs = costs.beyond(folder) if resume else costs
+    check_resources(costs, folder, scheduler=scheduler, overwrite=overwrite)
     # An electrode that cannot be built is refused before anything is written.
     electrode = None if resume else stages.make_electrode(specification)
     request = _request(specification)
@@ -216,7 +234,8 @@ def run_stage(
     if "specification" not in begun:
         raise ParameterError(f"{folder}: is not the run of a twin, whose stages these are. {_following(folder)}")
     specification = load_specification(folder / SPECIFICATION)
-    check_resources(plan_twin(specification, workers=workers).only(name), folder)
+    costs = plan_twin(specification, workers=workers).only(name).beyond(folder, again=True)
+    check_resources(costs, folder, scheduler=scheduler)
     # A stage alone is asked for as it is now, on purpose; its record says which code did it.
     request = _request(specification) | {"code": begun.get("code")}
     with (
@@ -247,6 +266,7 @@ def _do(
     executor: Executor,
     progress: Progress,
     scan_format: stages.ScanFormat = "dataexchange",
+    ahead: analysis.Ahead | None = None,
 ) -> None:
     # What follows was made from files that are about to change.
     for later in STAGES[STAGES.index(name) :]:
@@ -277,13 +297,11 @@ def _do(
         case "reconstruct":
             reconstruct()
         case "segment":
-            analysis.segment_reconstruction(run, specification, executor=executor, progress=progress)
+            analysis.segment_reconstruction(run, specification, executor=executor, progress=progress, ahead=ahead)
         case "measure":
-            analysis.measure_run(run, specification, executor=executor, progress=progress)
+            analysis.measure_run(run, specification, executor=executor, progress=progress, ahead=ahead)
         case "compare":
-            progress(name, 0, 1)
-            analysis.compare_run(run, specification)
-            progress(name, 1, 1)
+            analysis.compare_run(run, specification, executor=executor, progress=progress, ahead=ahead)
         case _:
             _report(run, specification, executor, progress)
 
@@ -383,7 +401,8 @@ def reconstruct_file(
         return plan_reconstruction(scan_file, execution, recipe, workers=workers)
 
     execution = slabs_within(specification.execution, max_memory, costs)
-    check_resources(costs(execution), folder)
+    needed = costs(execution).beyond(folder) if resume else costs(execution)
+    check_resources(needed, folder, scheduler=scheduler, overwrite=overwrite)
     # What may fail for the data's sake fails here, before anything is written.
     plan = stages.plan_reconstruction_of(scan_file, recipe, progress)
     reading = reading or Reading()
@@ -436,15 +455,21 @@ def segment_file(
     forest: Path | None = None,
     dataset: str | None = None,
     voxel_nm: float | None = None,
+    max_memory: str | None = None,
 ) -> dict[str, Any]:
-    """Segment any volume of attenuation in 1/um, by a recipe or a trained forest, and write its labels as HDF5."""
+    """Segment any volume of attenuation in 1/um, by a recipe or a trained forest, and write its labels as HDF5.
+
+    Nothing of a volume is read that would need more than ``max_memory``, such as ``"8GiB"``.
+    """
     if out.suffix not in (".h5", ".hdf5"):
         raise ParameterError(f"--out: got {out.name}; labels are written as HDF5. Give a name that ends in .h5.")
     if out.exists():
         raise DataError(f"{out}: exists. Give another name with --out, or remove it first.")
-    volume = read_volume(path, dataset, voxel_nm=voxel_nm)
-    if volume.values.dtype.kind != "f":
+    found = open_volume(path, dataset, voxel_nm=voxel_nm)
+    if found.dtype.kind != "f":
         raise DataError(f"{path}: holds whole numbers, such as labels; attenuation in 1/um is needed to segment it.")
+    check_file("segment", path, segment_file_bytes(found.shape, found.dtype.itemsize), max_memory)
+    volume = found.whole()
     segmentation = segment(volume, recipe, method=None if forest is None else load_forest(forest))
     with written_whole(out) as temporary:
         write_volume(temporary, "phase", segmentation.labels)
@@ -478,6 +503,7 @@ def measure_file(
     dataset: str | None = None,
     voxel_nm: float | None = None,
     closing_radius_nm: float | None = None,
+    max_memory: str | None = None,
 ) -> dict[str, Any]:
     """Measure any label volume.
 
@@ -493,6 +519,8 @@ def measure_file(
         Edge of a voxel in nm, where the file does not state it.
     closing_radius_nm
         Radius of the ball that closes the silicon into particles; the default of `MeasurementRecipe` when None.
+    max_memory
+        Memory, such as ``"8GiB"``, beyond which nothing of a volume is read.
 
     Returns
     -------
@@ -501,7 +529,10 @@ def measure_file(
     """
     changes = {} if closing_radius_nm is None else {"closing_radius_nm": closing_radius_nm}
     recipe = parse_values(MeasurementRecipe(), changes, "measurement")
-    volume = relabel(read_volume(path, dataset, voxel_nm=voxel_nm), parse_labels(labels))
+    meaning = parse_labels(labels)
+    found = open_volume(path, dataset, voxel_nm=voxel_nm)
+    check_file("measure", path, measure_file_bytes(found.shape, found.dtype.itemsize), max_memory)
+    volume = relabel(found.whole(), meaning)
     quantities = {
         name: {
             "value": None if math.isnan(entry.value) else entry.value,

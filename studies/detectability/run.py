@@ -5,14 +5,16 @@
 
 import sys
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
+from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from ledger import arguments, key_of, play_rows, points, render, table
+from detectability_page import draw_curves, draw_sizes, parts_of
+from ledger import arguments, key_of, play_rows, render
 from planted import KINDS, attenuation_of, plant, shares_found
 from walk import reconstructed
 
@@ -24,8 +26,6 @@ from npsi_twin.txm.microscope import project, simulation_grid
 from npsi_twin.variations import with_values
 
 HERE = Path(__file__).resolve().parent
-#: What the page calls the objects, and what their size is.
-CALLED = {"pore": "round pores", "gap": "gaps, by width", "particle": "round particles"}
 
 
 def conditions(study, quick):
@@ -34,7 +34,7 @@ def conditions(study, quick):
     for varied, of in study["varied"].items():
         for value, changes in of["at"].items():
             known = str(sorted(changes.items()))
-            if known not in seen and not (quick and len(seen) == 2):
+            if known not in seen and not (quick and changes and seen - {"[]"}):  # the base and one more
                 seen.add(known)
                 yield varied, value, changes
 
@@ -64,7 +64,8 @@ def detection_of(rows, kind):
 
 
 def find(rows, study):
-    """Return, for what is varied, its value and every kind, sizes, false alarms and the curve with its band."""
+    """Return, for what is varied, its value and every kind: sizes, false alarms, the curve, and what the base finds."""
+    base = [row for row in rows if row["changes"] == "[]"]
     found = {}
     for varied, of in study["varied"].items():
         found[varied] = {}
@@ -77,80 +78,32 @@ def find(rows, study):
                 detection, alarms = detection_of(own, kind)
                 curve = detection.curve(np.array(study["design"]["classes_nm"]))
                 found[varied][value][kind] = {
-                    "half_nm": detection.size_found_nm(0.5),
-                    "ninety_nm": detection.size_found_nm(0.9),
+                    "half": asdict(detection.size_found_nm(0.5)),
+                    "ninety": asdict(detection.size_found_nm(0.9)),
                     "alarms": alarms,
-                    "objects": len(detection.size_nm),
                     "curve": {name: getattr(curve, name).tolist() for name in ("share", "low", "high", "n")},
+                    "against_base": against_base(own, base, kind),
                 }
     return found
 
 
-def _nm(value):
-    return f"{value:.0f}" if np.isfinite(value) else "none"
+def against_base(rows, base, kind):
+    """Return how many objects are found here only and at the base only, and how likely so uneven a split is by chance.
+
+    The same objects are planted under every condition, so that each is its own control; the split is judged by the
+    sign test (McNemar's, exact).
+    """
+    known = {_object(row): row["share"] >= 0.5 for row in base if row.get("kind") == kind and not row["blank"]}
+    own = {_object(row): row["share"] >= 0.5 for row in rows if row.get("kind") == kind and not row["blank"]}
+    both = known.keys() & own.keys()
+    gained = sum(own[name] and not known[name] for name in both)
+    lost = sum(known[name] and not own[name] for name in both)
+    chance = stats.binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
+    return {"gained": gained, "lost": lost, "objects": len(both), "chance": float(chance)}
 
 
-def answer(found, study):
-    """Return the answer, point by point."""
-    text = []
-    for varied, by_value in found.items():
-        for kind in KINDS:
-            sizes = [
-                f"{_nm(of[kind]['half_nm'])} / {_nm(of[kind]['ninety_nm'])} nm at {value}"
-                for value, of in by_value.items()
-            ]
-            text.append(
-                f"Against {study['varied'][varied]['says']}: {CALLED[kind]} are found with 50 / 90 % from "
-                f"{', '.join(sizes)}."
-            )
-    return points(study["quick"], text)
-
-
-def parts_of(found, rows, study):
-    """Return the README's tables."""
-    lines = []
-    for varied, by_value in found.items():
-        lines += ["", f"**{study['varied'][varied]['says']}**", ""]
-        head = ("", *(f"{CALLED[kind]}: 50 / 90 %, nm (in empty places)" for kind in KINDS))
-        told = [
-            (
-                value,
-                *(f"{_nm(k['half_nm'])} / {_nm(k['ninety_nm'])} ({100 * k['alarms']:.0f} %)" for k in of.values()),
-            )
-            for value, of in by_value.items()
-        ]
-        lines += table(head, told)
-    failed = sorted({f"- {row['varied']} {row['value']}: {row['failure']}" for row in rows if row["failure"]})
-    return {"answer": answer(found, study), "sizes": lines, "refused": failed or ["None."]}
-
-
-def draw(found, study, path):
-    """Draw the curves: a row for what is varied, a column for each kind of object."""
-    mpl.use("agg")
-    from matplotlib.figure import Figure
-
-    edges = np.array(study["design"]["classes_nm"])
-    middles = np.sqrt(edges[1:] * edges[:-1])
-    figure = Figure(figsize=(12, 9), layout="constrained")
-    for line, (varied, by_value) in zip(figure.subplots(3, 3, sharex=True, sharey=True), found.items(), strict=True):
-        for axes, kind in zip(line, KINDS, strict=True):
-            for value, of in by_value.items():
-                curve = {name: np.array(values, float) for name, values in of[kind]["curve"].items()}
-                known = curve["n"] > 0
-                (drawn,) = axes.plot(middles[known], curve["share"][known], "o-", markersize=4, label=value)
-                axes.fill_between(
-                    middles[known], curve["low"][known], curve["high"][known], color=drawn.get_color(), alpha=0.15
-                )
-            axes.set(xscale="log", title=f"{CALLED[kind]}: {varied}")
-            axes.axhline(0.9, color="0.7", linewidth=0.8)
-            axes.axhline(0.5, color="0.7", linewidth=0.8)
-        line[0].set_ylabel("share found, 95 % band")
-        line[-1].legend(title=study["varied"][varied]["says"], fontsize=7, title_fontsize=7)
-    for axes in figure.axes[-3:]:
-        axes.set_xticks([50, 100, 200, 400], ["50", "100", "200", "400"])
-        axes.minorticks_off()
-        axes.set_xlabel("size (nm)")
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+def _object(row):
+    return int(row["replicate"]), round(row["size_nm"], 6)
 
 
 def main():
@@ -171,7 +124,8 @@ def main():
             )
     rows = play_rows(tasks, given.out / "objects.csv", fresh=given.fresh)
     found = find(rows, study)
-    draw(found, study, given.out / "curves.png")
+    draw_sizes(found, study, given.out / "sizes.png")
+    draw_curves(found, study, given.out / "curves.png")
     render(given.out, parts_of(found, rows, study), {"found": found, "quick": given.quick})
 
 

@@ -1,7 +1,8 @@
 """Play the default error budget: how wrong every number comes out at the paper's settings, and which step is to blame.
 
-``python run.py`` goes on where an earlier run stopped; the chains go into ``runs/error_budget``. ``--quick`` plays few
-of them. It is what ``npsi-twin budget`` does, set out for reading.
+``python run.py`` goes on where an earlier run stopped; the chains go into ``runs/error_budget`` and, once all are
+played, into ``outcomes.csv``, from which the page is made again without playing any. ``--quick`` plays few of them.
+It is what ``npsi-twin budget`` does, set out for reading.
 """
 
 import math
@@ -14,13 +15,16 @@ from ledger import arguments, points, render, table
 
 from npsi_twin.error_budget_run import (
     BUDGET,
+    OUTCOMES,
     PICTURE,
     QUICK,
     TOLD,
     ErrorBudgetRecipe,
     needle_specification,
-    run_budget,
+    play_budget,
+    tell_coverage,
 )
+from npsi_twin.execution import InProcess
 from npsi_twin.imaging_chain import SWITCHES
 
 HERE = Path(__file__).resolve().parent
@@ -66,9 +70,12 @@ def main():
     folder = Path("runs") / ("error_budget_quick" if given.quick else "error_budget")
     if given.fresh:
         shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    if (given.out / OUTCOMES).is_file() and not (given.fresh or (folder / OUTCOMES).is_file()):
+        shutil.copy(given.out / OUTCOMES, folder)
     recipe = QUICK if given.quick else ErrorBudgetRecipe()
-    tree = run_budget(needle_specification(), folder, recipe, resume=True, progress=told_progress)
-    for name in (BUDGET, PICTURE):
+    tree = play_budget(needle_specification(), recipe, folder, InProcess(), told_progress)
+    for name in (OUTCOMES, BUDGET, PICTURE):
         shutil.copy(folder / name, given.out)
     size = f"{recipe.orders} orders, {recipe.replicates} specimens, {tree['coalitions']} coalitions"
     gap = f"{len(tree['metrics'])} metrics add up to the whole within {largest_gap(tree):.0e} of the largest share"
@@ -79,6 +86,7 @@ def main():
         "design": design,
         "bias": shares_of(tree, "bias"),
         "variance": shares_of(tree, "variance"),
+        "coverage": [tell_coverage()],
         "unmeasured": unmeasured or ["None."],
     }
     render(given.out, parts, {name: tree["metrics"][name] for name in TOLD} | {"quick": given.quick})

@@ -11,11 +11,12 @@ import tomllib
 from itertools import combinations
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from ledger import arguments, key_of, mean_and_sd, play_rows, points, render, table
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from attenuation_page import DISTANCES, draw, parts_of
+from ledger import arguments, key_of, mean_and_sd, play_rows, render
 from walk import recovered_of, truth_of
 
 from npsi_twin.materials.compounds import MATERIALS
@@ -30,10 +31,8 @@ from npsi_twin.volumes import Phase, Volume
 
 HERE = Path(__file__).resolve().parent
 WIDTH, COLUMNS = "electrode.specimen.width_um", "microscope.detector.columns"
-#: Distances from the foil at which profiles are kept, um.
-DISTANCES = np.arange(-0.5, 3.0, 0.1)
-#: Multiples of the spread between specimens beyond which one scan is called enough.
-CLEAR = 3.0
+#: What the second state is called, and what names a walk.
+SECOND, FACTS = "second lithiation", ("state", "cause", "level", "specimen")
 
 
 def cases(study, quick):
@@ -46,34 +45,52 @@ def cases(study, quick):
             common |= {"microscope.detector.rows": 12, "microscope.stage.views": 151}
         levels = of["level"][-1:] if quick else of["level"]
         for level in ({"says": "off", **of.get("off", {})}, *levels):
-            values = common | {name: value for name, value in level.items() if name != "says"}
-            yield cause, level["says"], with_values(Specification(), values)
+            yield cause, level["says"], with_values(Specification(), common | _settings(level))
+
+
+def _settings(level):
+    return {name: value for name, value in level.items() if name != "says"}
+
+
+def aged_cases(study, quick):
+    """Yield what is walked after the second lithiation: cause, level and the specification without its seed."""
+    second = study["second"]
+    for cause in () if quick else second["causes"]:
+        of = study["cause"][cause]
+        common = study["base"] | of.get("with", {}) | second["with"] | {"ageing": second["ageing"]}
+        for level in ({"says": "off", **of.get("off", {})}, of["level"][-1]):
+            yield cause, level["says"], with_values(Specification(), common | _settings(level))
 
 
 def walks_of(study, quick):
-    """Return key -> (specimen, specification, causes and levels): equal walks of several causes are walked once."""
+    """Return key -> (specimen, specification, states, causes and levels): equal walks of several are walked once."""
     seeds, band = Seeds(study["design"]["root_seed"]), study["design"]["plateau_nm"]
     walks = {}
     for index in range(1 if quick else study["design"]["seeds"]):
         seed = int(seeds.stream("specimen", index).integers(1 << 32))
-        for cause, level, specification in cases(study, quick):
-            own = specification.model_copy(update={"seed": seed})
-            walks.setdefault(key_of(own.digest(), band), (index, own, []))[2].append((cause, level))
+        states = {"pristine": cases} | ({SECOND: aged_cases} if index < study["second"]["specimens"] else {})
+        for state, of_state in states.items():
+            for cause, level, specification in of_state(study, quick):
+                own = specification.model_copy(update={"seed": seed})
+                walks.setdefault(key_of(own.digest(), band), (index, own, []))[2].append((state, cause, level))
     return walks
 
 
 def play_all(study, given):
-    """Return (cause, level) -> a row for every specimen."""
+    """Return state -> (cause, level) -> a row for every specimen."""
     walks, band = walks_of(study, given.quick), study["design"]["plateau_nm"]
     tasks = [
-        (key, {"cause": names[0][0], "level": names[0][1], "specimen": index}, lambda own=own: [look(own, band)])
+        (key, dict(zip(FACTS, (*names[0], index), strict=True)), lambda own=own: [look(own, band)])
         for key, (index, own, names) in walks.items()
     ]
     rows = play_rows(tasks, given.out / "walks.csv", fresh=given.fresh)
-    found = {(cause, level): [] for cause, level, _ in cases(study, given.quick)}
+    found = {
+        state: {(cause, level): [] for cause, level, _ in of_state(study, given.quick)}
+        for state, of_state in (("pristine", cases), (SECOND, aged_cases))
+    }
     for row, (_, _, names) in zip(rows, walks.values(), strict=True):
-        for name in names:
-            found[name].append(row)
+        for state, *name in names:
+            found[state][tuple(name)].append(row)
     return found
 
 
@@ -148,28 +165,69 @@ def find(found, study):
     """Set readings and signatures of all levels beside what they are without the cause."""
     low, high = study["design"]["admitted"]
     goal = study["design"]["published"]
-    spread = {name: _spread_between_specimens(found, name) for name in study["signature"]}
+    pristine, solid = found["pristine"], _solid_shares(study)
+    known = {name: _spread_between_specimens(pristine, name) for name in study["signature"]}
+    unknown = study["unknown"]["signature"]
+    spread = known | {unknown: math.hypot(known[unknown], _spread_of_copper(study["unknown"]["energies_kev"]))}
     causes = {}
     for cause, of in study["cause"].items():
-        played = {level: rows for (name, level), rows in found.items() if name == cause}
+        played = {level: rows for (name, level), rows in pristine.items() if name == cause}
         readings = {
             reading: {level: mean_and_sd(_column(rows, reading)) for level, rows in played.items()}
             for reading in ("truth", *study["reading"])
         }
         causes[cause] = {
-            "says": of["says"],
+            "called": of["called"],
             "readings": readings,
+            "solid": {level: solid[cause, level] for level in played},
             "reaches_digit": {name: _first(of_level, low, high) for name, of_level in readings.items()},
             "reaches_value": {name: _first(of_level, goal, math.inf) for name, of_level in readings.items()},
             "shift": {name: _shift(played, name) for name in study["signature"]},
-            "failures": [row["failure"] for rows in played.values() for row in rows if row["failure"]],
+            "failures": [
+                f"{level}: {row['failure']}" for level, rows in played.items() for row in rows if row["failure"]
+            ],
         }
     pairs = [
         (one, other, *_best_between(causes[one]["shift"], causes[other]["shift"], spread))
         for one, other in combinations([name for name in causes if name != "together"], 2)
     ]
-    specimens = max(len(rows) for rows in found.values())
-    return {"specimens": specimens, "causes": causes, "spread": spread, "apart": pairs}
+    specimens = max(len(rows) for rows in pristine.values())
+    aged = {
+        cause: {level: _both_states(pristine, found[SECOND], (cause, level), study) for level in levels}
+        for cause in study["second"]["causes"]
+        if (levels := [level for name, level in found[SECOND] if name == cause])
+    }
+    return {
+        "specimens": specimens,
+        "packing": max(walked.electrode.powder.envelope_fraction for *_, walked in cases(study, study["quick"])),
+        "causes": causes,
+        "spread": spread,
+        "spread_energy_known": known,
+        "apart": pairs,
+        "second": aged,
+    }
+
+
+def _solid_shares(study):
+    """Return (cause, level) -> share of the layer that is solid silicon by design."""
+    return {
+        (cause, level): (1 - specification.electrode.silicon.porosity_fraction)
+        * specification.electrode.powder.envelope_fraction
+        for cause, level, specification in cases(study, study["quick"])
+    }
+
+
+def _spread_of_copper(energies_kev):
+    """Return the relative standard deviation of copper's attenuation over energies that are all as likely."""
+    energies = np.linspace(*energies_kev, 101)
+    found = np.array([MATERIALS["copper"].attenuation_per_um(float(energy)) for energy in energies])
+    return float(found.std() / found.mean())
+
+
+def _both_states(pristine, second, case, study):
+    """Return reading -> means before cycling and after the second lithiation, of the specimens that have both."""
+    rows = [(one, other) for one, other in zip(pristine[case], second[case], strict=False) if not other["failure"]]
+    return {way: [mean_and_sd(_column(side, way))[0] for side in zip(*rows, strict=True)] for way in study["reading"]}
 
 
 def _column(rows, name):
@@ -201,125 +259,15 @@ def _best_between(one, other, spread):
     return max(apart.items(), key=lambda item: item[1], default=("", math.nan))
 
 
-def answer(result, study):
-    """Return the answer, point by point."""
-    causes, readings = result["causes"], study["reading"]
-    plain = causes["bismuth"]
-    text = []
-    for way in readings:
-        said = f"Read as {readings[way]}, the electrode as published gives {mean_and_sd_of(plain, way, 'off')}"
-        for goal, called in (("reaches_value", "0.20 or more"), ("reaches_digit", "what rounds to 0.2")):
-            if plain[goal][way] == "off":
-                said += f"; that is {called} without any cause"
-                break
-            reaching = [f"{name} ({of[goal][way]})" for name, of in causes.items() if of[goal][way]]
-            said += f"; {called} is reached by {', '.join(reaching) or 'no cause'}"
-        text.append(f"{said}.")
-    text.append("In brackets stands the first level that reaches it.")
-    clearest = [
-        f"{name}: {signature} ({_times(of['shift'][signature], result['spread'][signature])})"
-        for name, of in causes.items()
-        if name != "together" and (signature := _clearest(of["shift"], result["spread"]))
-    ]
-    if clearest:
-        text.append(
-            "The signature that each cause moves most, in spreads between specimens: " + "; ".join(clearest) + "."
-        )
-    return points(study["quick"], text)
-
-
-def mean_and_sd_of(of, reading, level):
-    """Write a reading of a cause at a level."""
-    mean, sd, _ = of["readings"][reading][level]
-    return f"{mean:.3f}" + (f" ± {sd:.3f}" if math.isfinite(sd) else "")
-
-
-def _clearest(shift, spread):
-    zero = dict.fromkeys(shift, 0.0)
-    return _best_between(shift, zero, spread)[0]
-
-
-def _times(shift, spread):
-    return f"{shift / spread:+.1f}" if spread > 0 else "not known"
-
-
-def parts_of(result, study):
-    """Return the README's tables."""
-    causes, ways = result["causes"], study["reading"]
-    rows = [
-        (name if level == "off" else "", level, *(mean_and_sd_of(of, way, level) for way in ("truth", *ways)))
-        for name, of in causes.items()
-        for level in of["readings"]["local"]
-    ]
-    moved = [
-        (says, *(_moved(of["shift"][name], result["spread"][name]) for of in causes.values()))
-        for name, says in study["signature"].items()
-    ]
-    return {
-        "answer": answer(result, study),
-        "causes": table(("cause", "what is varied", "admissible because"), _causes(study)),
-        "readings": table(("cause", "level", "truth, local", *ways), rows),
-        "signatures": table(("signature", *causes), moved),
-        "apart": table(("cause", "other cause", "signature", "spreads apart"), [
-            (one, other, name or "none known", f"{times:.1f}" if math.isfinite(times) else "one specimen: not known")
-            for one, other, name, times in result["apart"]
-        ]),
-        "refused": [f"- {name}: {reason}" for name, of in causes.items() for reason in of["failures"]] or ["None."],
-    }  # fmt: skip
-
-
-def _causes(study):
-    return [(name, of["says"], of["source"]) for name, of in study["cause"].items()]
-
-
-def _moved(shift, spread):
-    clear = spread > 0 and abs(shift) > CLEAR * spread
-    text = f"{shift:+.3g}" + (f" ({shift / spread:+.1f})" if spread > 0 else "")
-    return f"**{text}**" if clear else text
-
-
-def draw(result, found, study, path):
-    """Draw the readings of every cause, and the profiles of the strongest level beside those without it."""
-    mpl.use("agg")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    low, high = study["design"]["admitted"]
-    names = list(result["causes"])
-    left.axhspan(low, high, color="0.9", label="rounds to 0.2")
-    left.axhline(study["design"]["published"], color="0.5", linewidth=1)
-    for way, marker in zip(("truth", "local", "mean_foil", "particles", "thresholded"), "xosD^", strict=True):
-        means = [list(of["readings"][way].values())[-1][:2] for of in result["causes"].values()]
-        errors = [0.0 if math.isnan(sd) else sd for _, sd in means]
-        left.errorbar(names, [mean for mean, _ in means], errors, marker=marker, linestyle="none", label=way)
-    left.tick_params(axis="x", rotation=60)
-    left.set_ylabel("normalised attenuation at the strongest level")
-    left.legend(fontsize=8)
-    drawn = {"as published": ("bismuth", "off")} | {
-        name: (name, list(of["readings"]["local"])[-1]) for name, of in result["causes"].items()
-    }
-    for label, case in drawn.items():
-        profiles = [json.loads(row["profile"]) for row in found[case] if not row["failure"]]
-        if profiles:
-            style = {"color": "black", "linewidth": 2} if label == "as published" else {"linewidth": 1}
-            right.plot(DISTANCES, np.mean(profiles, axis=0), label=label, **style)
-    right.set(
-        xlabel="distance from the local foil (um)", ylabel="normalised attenuation", xlim=(0, None), ylim=(-0.05, 0.5)
-    )
-    right.axhline(study["design"]["published"], color="0.5", linewidth=1)
-    right.legend(fontsize=8)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-
-
 def main():
     given = arguments(__doc__, HERE)
     study = tomllib.loads((HERE / "study.toml").read_text(encoding="utf-8")) | {"quick": given.quick}
     if given.quick:
         study["cause"] = {name: study["cause"][name] for name in study["design"]["quick"]}
+        study["second"]["causes"] = []
     found = play_all(study, given)
     result = find(found, study)
-    draw(result, found, study, given.out / "readings.png")
+    draw(result, found["pristine"], study, given.out / "readings.png")
     render(given.out, parts_of(result, study), result | {"quick": given.quick})
 
 

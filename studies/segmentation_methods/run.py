@@ -24,6 +24,8 @@ from npsi_twin.specification import Specification, parse_values
 from npsi_twin.variations import with_values
 
 HERE = Path(__file__).resolve().parent
+#: Dice coefficients among the metrics, and where `score` keeps them.
+DICE = {"dice": "dice_silicon_layer", "dice_all": "dice_silicon"}
 SMALL = {
     "electrode.specimen.width_um": 7.0,
     "microscope.detector.columns": 192,
@@ -65,8 +67,8 @@ def look(specification, methods, metrics):
             continue
         seen = measure(found, volume, specification.measurement)
         for metric in metrics:
-            if metric == "dice":
-                row |= {"dice true": 1.0, "dice": score(labels, found).dice_silicon_layer}
+            if metric in DICE:
+                row |= {f"{metric} true": 1.0, metric: getattr(score(labels, found), DICE[metric])}
             else:
                 row |= {f"{metric} true": true[metric].value, metric: seen[metric].value}
         rows.append(row)

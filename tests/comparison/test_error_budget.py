@@ -97,13 +97,19 @@ def test_intervals_cover_what_they_are_meant_to():
     assert covered[:, 1].mean() > 0.7
 
 
-def test_one_replicate_has_no_interval_and_a_missing_value_is_told():
+def test_one_replicate_has_no_interval_and_incomplete_ones_are_left_out():
     orders = (("a", "b"),)
     one = share_error({frozenset(): [0.0], frozenset("a"): [1.0], frozenset("ab"): [3.0]}, orders, seeds=Seeds(1))
     assert one["b"].bias.value == 2.0
     assert np.isnan([one["b"].bias.low, one.variance.value, one["b"].variance.high]).all()
-    holed = {frozenset(): [0.0, 0.0], frozenset("a"): [1.0, np.nan], frozenset("ab"): [3.0, 3.0]}
-    assert np.isnan(share_error(holed, orders, seeds=Seeds(1))["a"].bias.value)
+    holed = {frozenset(): [0.0, 5.0, 0.0], frozenset("a"): [1.0, np.nan, 2.0], frozenset("ab"): [3.0, 3.0, 3.0]}
+    left = share_error(holed, orders, seeds=Seeds(1))
+    whole = share_error({on: [of[0], of[2]] for on, of in holed.items()}, orders, seeds=Seeds(1))
+    assert left == whole
+    assert (left.replicates, left["a"].bias.value, left.reference) == (2, 1.5, 0.0)
+    none = share_error({on: [np.nan, np.nan] for on in holed}, orders, seeds=Seeds(1))
+    assert none.replicates == 0
+    assert np.isnan([none.reference, none["a"].bias.value, none.variance.low]).all()
     with pytest.raises(ParameterError, match="1 of 3 coalitions"):
         share_error({frozenset(): [0.0], frozenset("a"): [1.0]}, orders, seeds=Seeds(1))
 

@@ -2,11 +2,21 @@
 
 import json
 import operator
+from unittest.mock import Mock
 
 import pytest
 
 from npsi_twin.errors import DataError, IncompleteError, ParameterError, ResourceError
-from npsi_twin.execution import file_sha256, map_slabs, open_run, read_state, slabs, written_whole
+from npsi_twin.execution import (
+    executors,
+    file_sha256,
+    map_slabs,
+    open_run,
+    opened_executor,
+    read_state,
+    slabs,
+    written_whole,
+)
 from npsi_twin.plan import plan_twin, within_memory
 from npsi_twin.specification import preset_specification
 
@@ -32,6 +42,23 @@ def test_results_come_in_order_for_any_number_of_workers():
 def test_a_worker_is_needed():
     with pytest.raises(ParameterError, match="at least 1"):
         list(map_slabs(abs, [1], workers=0))
+
+
+@pytest.mark.parametrize(
+    ("services", "told"),
+    [
+        ({"dashboard": 8787}, "Dask dashboard: http://node7:8787/status"),
+        ({}, "Dask dashboard: none, the scheduler lacks bokeh"),
+    ],
+)
+def test_where_the_dashboard_of_a_cluster_is_is_told_first(monkeypatch, services, told):
+    client = Mock(dashboard_link="http://node7:8787/status")
+    client.scheduler_info.return_value = {"services": services}
+    monkeypatch.setattr(executors, "_connected", lambda scheduler: client)
+    said = []
+    with opened_executor(scheduler="tcp://node7:8786", progress=lambda *what: said.append(what[0])):
+        assert said == [told]
+    client.close.assert_called_once_with()
 
 
 def test_a_fault_in_a_worker_reaches_the_caller():

@@ -78,6 +78,10 @@ FAULTS = {
         "[electrode.specimen]\nlength_um = 3.0",
         r"electrode\.specimen\.length_um = 3 um.*end inside the field",
     ),
+    "specimen wider than the field": (
+        "[electrode.specimen]\nwidth_um = 40.0",
+        r"electrode\.specimen reaches 2\d\.\d\d um.*field holds 9\.99 um.*allow_truncation",
+    ),
     "a condition that is not part of this version": ('[ageing]\ncondition = "1000/500"', "no mechanism"),
     "an unknown condition": ('[ageing]\ncondition = "3000/1"', "3000/1.*pristine"),
     "an unknown algorithm": ('[reconstruction]\nalgorithm = "magic"', r"reconstruction\.algorithm = 'magic'.*sirt-fbp"),

@@ -112,7 +112,7 @@ def test_what_changes_a_verdict_is_told(study):
 @pytest.mark.parametrize("study", ["detectability"], indirect=True)
 def test_planted_objects_have_their_volume_and_are_found_in_true_labels(study):
     module, design = study
-    assert len(list(module.conditions(design, False))) == 8  # of ten, the base is walked once
+    assert len(list(module.conditions(design, False))) == 17  # of twenty, the base is walked once
     specimen = with_values(Specification(), design["base"]).electrode.specimen
     grid = VoxelGrid((48, 256, 256), 50.8)
     objects = module.plant(design["design"], specimen, 48 * grid.voxel_nm, np.random.default_rng(1))

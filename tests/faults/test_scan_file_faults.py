@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 from npsi_twin.errors import DataError, MissingBackendError, OutOfRangeWarning, ParameterError
+from npsi_twin.report.scan_facts import inspect_scan
 from npsi_twin.storage.formats import open_scan
 from npsi_twin.storage.scanfile import Reading
 
@@ -242,11 +243,38 @@ def test_angles_in_words_are_exact(words):
 
 @pytest.mark.parametrize(
     ("theta", "message"),
-    [([0, 30, 30, 60, 90, 120], "1 of 6 angles is repeated"), ([0, 1, 2, 3, 4, 90], "a gap of 86 degrees")],
+    [
+        ([0, 30, 30, 60, 90, 120], "1 of 6 angles is repeated"),
+        ([0, 1, 2, 3, 4, 90], "a gap of 86 degrees"),
+        ([0, 60, 30, 90, 120, 150], "not in order, 1 of 5 steps goes the other way"),
+        ([150, 120, 30, 90, 60, 0], "not in order, 1 of 5 steps goes the other way"),
+    ],
 )
-def test_repeats_and_gaps_are_warned_of(exchange, theta, message):
-    with pytest.warns(OutOfRangeWarning, match=message):
-        open_scan(exchange(put("exchange/theta", np.array(theta, float), units="deg")))
+def test_angles_that_a_plain_scan_has_not_are_warned_of(exchange, theta, message):
+    with pytest.warns(OutOfRangeWarning, match=message) as told:
+        found = open_scan(exchange(put("exchange/theta", np.array(theta, float), units="deg")))
+    assert len(told) == 1
+    # Nothing is sorted or dropped: an angle belongs to the frame in its place.
+    np.testing.assert_allclose(np.degrees(found.beam.angles_rad), theta)
+
+
+@pytest.mark.parametrize("theta", [np.arange(6) * 30.0, -np.arange(6) * 30.0, np.arange(6) * 60.0])
+def test_half_turns_and_full_ones_either_way_round_are_nothing_unusual(exchange, theta):
+    open_scan(exchange(put("exchange/theta", theta, units="deg")))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "word"),
+    [
+        (0, 180, "both 0 and 180 degrees were recorded: one view is there twice, mirrored"),
+        (180, -180, "both -180 and 180 degrees were recorded: one view is there twice, a full turn later"),
+        (0, 150, None),
+    ],
+)
+def test_both_ends_of_a_turn_are_used_as_they_are_and_named_by_a_look_at_the_scan(exchange, first, last, word):
+    path = exchange(put("exchange/theta", np.linspace(first, last, VIEWS), units="deg"))
+    assert open_scan(path).beam.views == VIEWS
+    assert [said for said in inspect_scan(path).missing if "degrees were" in said] == [word] * (word is not None)
 
 
 @pytest.mark.parametrize(

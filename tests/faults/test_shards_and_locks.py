@@ -11,9 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
-from npsi_twin.errors import DataError, ResourceError
+from npsi_twin import twin
+from npsi_twin.errors import DataError, IncompleteError, ResourceError
 from npsi_twin.execution import InProcess, file_sha256, open_run, written_hdf5, written_whole
 from npsi_twin.execution.shards import Slab, SlabArray, assemble, make_shards
+from npsi_twin.specification import preset_specification
 from npsi_twin.storage.volumes import create_volumes, read_volume
 
 ROWS = [range(0, 2), range(2, 4), range(4, 5)]
@@ -40,6 +42,19 @@ def shards(run, *, told=None, kept_for=None, variant=""):
     )
     assert [shard.facts["first"] for shard in found] == [0, 2, 4]
     return found, made
+
+
+def test_a_run_is_resumed_by_the_same_specification_version_and_code_alone(tmp_path, monkeypatch):
+    tiny = preset_specification("tiny")
+    with open_run(tmp_path / "run", request=twin._request(tiny)):
+        pass
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    monkeypatch.setattr(twin, "code_sha256", lambda: "other")
+    monkeypatch.setattr(twin, "version", lambda name: "9.9")
+    for asked, differing in ((tiny, "code, version"), (tiny.model_copy(update={"seed": 1}), "code, spec.*, version")):
+        with pytest.raises(IncompleteError, match=f"these differ: {differing}"):
+            twin.run_twin(asked, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
 
 
 def volume(run, found, *, virtual):
@@ -119,6 +134,19 @@ def test_a_failure_inside_is_not_taken_for_a_full_disk(tmp_path):
         file["a"] = VALUES
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_half_written_is_removed_where_nobody_else_works(tmp_path):
+    with open_run(tmp_path / "run", request={}):
+        pass
+    for name in ("run", "run/figures", "run/another"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / ".a.png.x.partial").write_text("half")
+    (tmp_path / "run" / "another" / "run.json").write_text("{}")
+    (tmp_path / "run" / "link").symlink_to(tmp_path / "run" / "another")
+    with open_run(tmp_path / "run", request={}, resume=True):
+        pass
+    assert [path.parent.name for path in tmp_path.rglob("*.partial")] == ["another"]
 
 
 @pytest.fixture

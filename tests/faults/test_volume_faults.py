@@ -12,6 +12,7 @@ import pytest
 import tifffile
 
 from npsi_twin.errors import DataError, OutOfRangeWarning, ParameterError, ResourceError
+from npsi_twin.memory import Memory
 from npsi_twin.morphology.forest import load_forest, save_forest
 from npsi_twin.numpy_files import npz_arrays
 from npsi_twin.storage import volumes
@@ -144,7 +145,7 @@ def test_a_bomb_in_an_archive_is_told_by_its_size(tmp_path):
 
 def test_a_volume_beyond_the_memory_is_refused_with_both_numbers(tmp_path, monkeypatch):
     np.save(tmp_path / "a.npy", np.zeros((64, 64, 64), np.uint8))
-    monkeypatch.setattr(volumes, "_memory_bytes", lambda: 2.0**16)
+    monkeypatch.setattr(volumes, "memory_there", lambda: Memory(2.0**16, "this machine has"))
     found = open_volume(tmp_path / "a.npy", voxel_nm=VOXEL)
     assert found.read(range(16)).shape == (16, 64, 64)
     with pytest.raises(ResourceError, match=r"0.000244 GiB.*6.1e-05 GiB"):

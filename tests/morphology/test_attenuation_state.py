@@ -62,6 +62,20 @@ def test_texture_is_what_noise_does_not_explain():
     assert clean["texture_per_um"].value == pytest.approx(0.0, abs=1e-9)
 
 
+def test_texture_below_the_noise_is_unknown_and_not_zero():
+    rng = np.random.default_rng(5)
+    labels = np.zeros((24, 120, 40), np.uint8)
+    labels[:, 90:] = Phase.CURRENT_COLLECTOR
+    labels[:, 60:90] = Phase.SILICON
+    grey = np.array([0.0, 0.006, 0, COPPER])[labels]
+    # a fifth less noise in silicon than in air: far more than the 2 % that some 500 cubes of 64 voxels scatter by
+    noise = rng.normal(0, 0.002, labels.shape) * np.where(labels == Phase.SILICON, 0.8, 1.0)
+    found = measure(Volume(labels, 50.0), Volume((grey + noise).astype(np.float32), 50.0), RECIPE)
+    assert np.isnan(found["texture_per_um"].value)
+    assert "not above the noise" in found["texture_per_um"].note
+    assert found["texture_over_noise"].value == pytest.approx(0.8, rel=0.02)
+
+
 def test_a_mean_foil_mixes_copper_into_the_layer():
     labels = np.zeros((8, 90, 40), np.uint8)
     bumps = 70 + 6 * (np.arange(40) // 5 % 2)

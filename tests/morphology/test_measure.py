@@ -150,10 +150,35 @@ def test_bare_foil_and_missing_air():
     assert found["silicon_coverage"].value == 0.0
     assert "no silicon above" in found["thickness_silicon_um"].note
     assert np.isnan(found["porosity_layer"].value)
+    # no column holds silicon and none of the foil is touched: these shares are 0, and what a layer is needed for is not
+    assert found["foil_contact_share"].value == 0.0
+    for name in ("normalised_attenuation_plateau", "normalised_attenuation_plateau_mean_foil"):
+        assert np.isnan(found[name].value), name
+        assert "no layer" in found[name].note
+    assert np.isnan(found["silicon_areal_inventory_um"].value)
     full = slab(np.full((1, 1, 1), Phase.SILICON, np.uint8))
     cropped = Volume(full.values[:, 10:], 50.0)
     found = measure(cropped, Volume(cropped.values.astype(np.float32), 50.0))
     assert found["normalised_attenuation_plateau"].note == "no air in view above the layer"
+
+
+@pytest.mark.parametrize("foil", [False, True])
+def test_one_phase_has_no_surface_by_either_definition(foil):
+    solid = slab(np.full((1, 1, 1), Phase.SILICON, np.uint8), foil=foil)
+    for labels in (
+        (solid,) if foil else (Volume(np.zeros((8, 60, 24), np.uint8), 50.0), Volume(solid.values[:, 10:50], 50.0))
+    ):
+        found = measure(labels, None, MeasurementRecipe(edge_margin_nm=0.0))
+        for name in ("specific_surface_per_um", "specific_surface_from_s2_per_um"):
+            assert np.isnan(found[name].value), name
+            assert "one phase only" in found[name].note
+
+
+def test_particles_without_pores_have_no_internal_surface_and_that_is_a_number():
+    found = measure(slab(np.full((1, 1, 1), Phase.SILICON, np.uint8)), None, MeasurementRecipe(edge_margin_nm=0.0))
+    assert found["porosity_particles"].value == 0.0
+    assert found["specific_surface_particles_per_um"].value == 0.0
+    assert np.isnan(found["pore_size_nm"].value)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from npsi_twin.comparison.label_scores import score_labels
 from npsi_twin.comparison.segmentation_accuracy import score
 from npsi_twin.morphology.attenuation_state import _local_variances
 from npsi_twin.morphology.connectivity import body_sizes, face_connected, kept_bodies
@@ -52,7 +53,8 @@ def test_peaks_are_those_that_the_plan_tells(seen):
     work = {
         "segment": (lambda part: segment(part[1]), attenuation),
         "measure": (lambda part: measure(*part), labels, attenuation),
-        "compare": (lambda part: score(part[0], part[0]), labels, labels),
+        # No fractions, but as large as they would be.
+        "compare": (lambda part: score_labels(part[0], part[0], particle_id=part[0]), labels, labels, attenuation),
     }
     few = Volume(labels.values[:4], labels.voxel_nm), Volume(attenuation.values[:4], labels.voxel_nm)
     for stage, (do, *held) in work.items():

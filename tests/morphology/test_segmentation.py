@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy import ndimage
 
 from npsi_twin.errors import DataError
+from npsi_twin.morphology.collector import find_collector
+from npsi_twin.morphology.layer_view import LayerView
 from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.volumes import Phase, Volume
 
@@ -129,6 +132,65 @@ def test_what_is_bright_beyond_the_air_is_no_silicon(build_needle):
     silicon = segment(lifted).labels.values == Phase.SILICON
     assert not silicon[:, :30].any()
     assert dice(needle.labels.values, silicon.astype(np.uint8), Phase.SILICON) > 0.75
+
+
+@pytest.fixture(scope="module")
+def lifted(gaussian_field):
+    """A sparse layer, 0.8 % of copper in the mean, that hangs 14 voxels above a foil whose blurred flank outshines it.
+
+    The flank falls as in a reconstruction, P / 2 exp(-h / 2 voxels): 3.5 voxels out it has ten times the layer's mean.
+    """
+    rng = np.random.default_rng(11)
+    shape, voxel = (16, 260, 200), 50.0
+    row = np.arange(shape[1])[None, :, None]
+    solid = (gaussian_field(shape, 12.0, rng) > 1.4) & (row >= 60) & (row < 206)
+    grey = 0.0045 * solid + 0.0471 * (row >= 220)
+    tails = np.exp(-np.abs(np.arange(-16, 17)) / 2)
+    image = ndimage.convolve1d(grey, tails / tails.sum(), axis=1) + rng.normal(0, 0.0015, shape)
+    assert solid[:, 60:206].mean() * 0.0045 == pytest.approx(0.0077 * 0.0471, rel=0.1)
+    return solid, Volume(image.astype(np.float32), voxel)
+
+
+def test_the_foils_flank_is_not_taken_for_the_peak_of_a_sparse_layer_that_has_lifted(lifted):
+    _, image = lifted
+    smooth = ndimage.gaussian_filter(np.asarray(image.values), (0.0, 1.0, 1.0), mode="nearest")
+    reach, air = LayerView(image, smooth, find_collector(image), 3.0).reach
+    # 160 voxels from foil to top; blur and smoothing round the top by some four voxels
+    assert 154 <= reach <= 170
+    assert reach <= air <= 176
+
+
+def test_a_sparse_layer_that_has_lifted_is_found(lifted):
+    solid, image = lifted
+    truth = np.where(solid, Phase.SILICON, Phase.VOID)[:, :200]
+    best = max(
+        dice(truth, segment(image, SegmentationRecipe(threshold_per_um=cut)).labels.values[:, :200], Phase.SILICON)
+        for cut in (0.001, 0.0015, 0.002, 0.0025)
+    )
+    found = segment(image).labels.values
+    # the default rule is given no truth: it may lose a fifth of what the best of all thresholds reaches, not the layer
+    assert dice(truth, found[:, :200], Phase.SILICON) > 0.8 * best
+    assert best > 0.6
+    assert np.count_nonzero(found[:, :45] == Phase.SILICON) == 0
+
+
+def test_a_thin_layer_that_falls_into_air_has_its_peak_at_the_foil():
+    """Nothing rises beyond the flank but noise, and what rises up to the rim of the field is no layer."""
+    rng = np.random.default_rng(2)
+    shape = (8, 120, 100)
+    row = np.arange(shape[1])[None, :, None]
+    grey = 0.012 * ((row >= 94) & (row < 100)) + 0.0471 * (row >= 100) + 0.003 * np.clip(1 - row / 20, 0, None)
+    image = ndimage.gaussian_filter(np.broadcast_to(grey, shape), 1.0) + rng.normal(0, 0.002, shape)
+    view = LayerView(
+        Volume(image.astype(np.float32), 50.0),
+        ndimage.gaussian_filter(image, (0.0, 1.0, 1.0)).astype(np.float32),
+        find_collector(Volume(image.astype(np.float32), 50.0)),
+        3.0,
+    )
+    reach, air = view.reach
+    # six voxels thick, and a blur and a smoothing of one each round the top by up to three standard deviations of 1.4
+    assert 6 <= reach <= 11
+    assert reach <= air <= 14
 
 
 def test_a_layer_that_has_lifted_is_no_air(gaussian_field):

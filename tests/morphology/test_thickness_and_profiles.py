@@ -71,3 +71,24 @@ def test_the_guard_replaces_blurred_copper_in_the_inventory():
     profile = attenuation_profile(volume, Volume(grey, 50.0), foil_surface(volume), 1000.0, foil_band_nm=(50.0, 900.0))
     assert np.allclose(profile.inventory_map_um(100.0), 0.2 * 1.0, rtol=1e-5)
     assert np.allclose(profile.inventory_map_um(0.0), 0.2 * 1.0 + 2 * 0.4 * 0.05, rtol=1e-5)
+
+
+def test_a_profile_says_how_it_scatters_and_how_many_columns_see_a_height():
+    labels = np.zeros((4, 40, 6), np.uint8)
+    labels[:, 20:] = Phase.CURRENT_COLLECTOR
+    labels[:, 8:, :2] = np.where(np.arange(8, 40)[:, None] < 14, Phase.VOID, Phase.CURRENT_COLLECTOR)
+    grey = np.where(labels == Phase.CURRENT_COLLECTOR, 0.05, 0.0).astype(np.float32)
+    grey[:2][labels[:2] == Phase.VOID] += np.float32(0.01)
+    volume = Volume(labels, 50.0)
+    profile = attenuation_profile(volume, Volume(grey, 50.0), foil_surface(volume), 0.0, foil_band_nm=(50.0, 500.0))
+    distance, normalised, spread, share = profile.curve(2)
+    assert np.array_equal(distance, profile.distance_nm)
+    assert np.array_equal(normalised, profile.normalised, equal_nan=True)
+    # Air reads 0.01 in one block and 0 in the other: 0.005 about their mean, in units of foil above air.
+    above = (distance > 0) & (distance < 600)
+    assert spread[above] == pytest.approx(0.005 / (0.05 - 0.005), rel=1e-5)
+    assert spread[(distance < 0) & (distance > -900)] == pytest.approx(0, abs=1e-7)
+    # Over the higher third of the foil the volume ends after 14 voxels, over the rest after 20.
+    assert share[(distance > 0) & (distance < 14 * 50)] == pytest.approx(1)
+    assert share[distance > 14 * 50] == pytest.approx(2 / 3)
+    assert np.isnan(profile.curve(1)[2]).all()

@@ -76,6 +76,19 @@ def test_transmission_below_one_count_is_one_count():
     assert np.all(np.isfinite(corrected.line_integrals))
 
 
+def test_transmission_above_one_is_kept_and_counted_where_noise_does_not_make_it():
+    beam = ParallelBeam(np.zeros(2), 16, 50.0)
+    projections = np.full((2, 1, 16), 1100.0)
+    projections[0, 0, 3], projections[1, 0, 9], projections[1, 0, 12] = 1370.0, 1370.0, 1150.0  # T = 1.27 and 1.05
+    flats = np.full((1, 1, 16), 1100.0)
+    flats[0, 0, 9] = 100.0  # a dead pixel's value is nobody's transmission
+    scan = Scan(projections, flats, np.full((1, 1, 16), 100.0), beam)
+    corrected = correct(scan, CorrectionRecipe(bad_fraction_limit=0.1))
+    assert corrected.counts.brighter == 1
+    assert corrected.line_integrals[0, 0, 3] == np.float32(-np.log(1.27))
+    assert corrected.line_integrals[0, 1, 12] == np.float32(-np.log(1.05))
+
+
 def test_saturated_values_are_counted():
     beam = ParallelBeam(np.zeros(1), 8, 50.0)
     projections = np.full((1, 1, 8), 900, np.uint16)

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from npsi_twin.errors import DataError
-from npsi_twin.report.figures import Curve, draw_profile, draw_thickness
+from npsi_twin.report.budget_section import budget_sections
+from npsi_twin.report.curve_figures import Curve, draw_profiles
+from npsi_twin.report.figures import draw_thickness
 from npsi_twin.report.page import Picture, Table, write_page
-from npsi_twin.report.run_page import budget_picture
 from npsi_twin.specification import Specification
 
 
 def _page(folder, name):
-    draw_profile(folder / "a.png", curves=[Curve("truth", np.arange(3.0), np.arange(3.0) / 10)])
+    draw_profiles(folder / "a.png", curves={"local": [Curve("truth", np.arange(3.0), np.arange(3.0) / 10)]})
     write_page(
         folder / name,
         title="<script>alert(1)</script>",
@@ -44,20 +45,20 @@ def test_maps_without_any_value_are_drawn(tmp_path):
 
 
 def test_a_budget_in_the_runs_folder_is_shown_and_says_whose_it_is(tmp_path):
-    assert budget_picture(tmp_path, Specification()) == []
+    assert budget_sections(tmp_path, Specification()) == []
     (tmp_path / "budget").mkdir()
     (tmp_path / "budget" / "budget.png").write_bytes(b"\x89PNG")
-    assert budget_picture(tmp_path, Specification()) == []  # a picture alone tells nothing
+    assert budget_sections(tmp_path, Specification()) == []  # a picture alone tells nothing
     tree = {
         "specification": "needle",
         "specification_digest": Specification().digest(),
         "summary": ["Thin.", "Porous."],
     }
     (tmp_path / "budget" / "budget.json").write_text(json.dumps(tree))
-    (own,), (other,) = (budget_picture(tmp_path, Specification(seed=seed)) for seed in (42, 43))
+    (own,), (other,) = (budget_sections(tmp_path, Specification(seed=seed)) for seed in (42, 43))
     assert own.path == tmp_path / "budget" / "budget.png"
     assert own.caption.endswith("of this run's specification. Thin. Porous.")
     assert "another specification, 'needle'" in other.caption
     (tmp_path / "budget" / "budget.json").write_text("[]")
     with pytest.raises(DataError, match="holds no error budget"):
-        budget_picture(tmp_path, Specification())
+        budget_sections(tmp_path, Specification())

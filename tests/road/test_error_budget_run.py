@@ -159,7 +159,10 @@ def test_a_chain_that_fails_leaves_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(error_budget_run, "play", no_foil)
     tree = run_budget(SPECIFICATION, tmp_path, ErrorBudgetRecipe(orders=1, replicates=1))
     assert "no foil below the layer" in tree["metrics"]["porosity_layer"]["note"]
-    assert tree["summary"][0] == "Porosity of the layer: could not be measured in every chain; budget.csv says why."
+    assert tree["metrics"]["porosity_layer"]["note"].endswith("0 of 1 replicates have it in every chain")
+    assert tree["summary"][0] == (
+        "Porosity of the layer: could be measured in every chain of no replicate; budget.csv says why."
+    )
 
 
 def test_another_file_is_not_taken_for_outcomes(tmp_path, monkeypatch):
@@ -171,17 +174,40 @@ def test_another_file_is_not_taken_for_outcomes(tmp_path, monkeypatch):
         run_budget(SPECIFICATION, tmp_path, DESIGN, resume=True)
 
 
-def test_words_are_those_of_the_numbers():
-    def share(name, value, width):
-        return Share(name, Estimate(value, value - width, value + width), Estimate(value**2, 0.0, 1.0))
+def budget_of(*shares):
+    """Return a budget from (switch, share of the bias and half its interval, share of the variance and half its)."""
+    told = tuple(
+        Share(name, Estimate(bias, bias - half, bias + half), Estimate(variance, variance - wide, variance + wide))
+        for name, bias, half, variance, wide in shares
+    )
+    whole = sum(bias for _, bias, *_ in shares)
+    return Budget(0.6, Estimate(whole, whole - 0.02, whole + 0.02), Estimate(0.0004, 0.0, 0.001), 6, told)
 
-    shares = (share("optics", -0.05, 0.01), share("photons", 0.02, 0.03), share("views", 0.0, 0.0))
-    whole = Budget(0.6, Estimate(-0.03, -0.05, -0.01), Estimate(0.0004, 0.0, 0.001), 6, shares)
+
+def test_words_are_those_of_the_numbers():
+    whole = budget_of(
+        ("optics", -0.05, 0.01, 3e-4, 4e-4), ("photons", 0.02, 0.03, 1e-4, 1e-4), ("views", 0.0, 0.0, 0.0, 0.0)
+    )
     assert tell("porosity_layer", whole) == (
         "Porosity of the layer comes out as 0.57 where the truth is 0.6, an error of -0.03 (95 % interval -0.05 to "
-        "-0.01). The largest shares: optics -0.05 (-0.06 to -0.04), photons +0.02 (-0.01 to +0.05). Certain of these: "
-        "optics. From specimen to specimen the error scatters by 0.02, most of it through optics."
+        "-0.01, 6 replicates). The largest shares: optics -0.05 (-0.06 to -0.04), photons +0.02 (-0.01 to +0.05). "
+        "Certain of these: optics. From specimen to specimen the error scatters by 0.02; so few replicates cannot tell "
+        "through which step."
     )
+
+
+def test_a_switch_is_named_for_the_scatter_only_where_its_interval_excludes_zero():
+    whole = budget_of(("optics", -0.05, 0.01, 3e-4, 4e-4), ("photons", 0.02, 0.03, 1e-4, 0.5e-4))
+    assert tell("porosity_layer", whole).endswith("scatters by 0.02, part of it through photons.")
+
+
+def test_shares_that_cancel_are_told():
+    cancel = budget_of(("photons", -0.05, 0.01, 0.0, 1.0), ("smoothing", 0.04, 0.01, 0.0, 1.0))
+    assert "Shares cancel: +0.04 and -0.05 leave -0.01, foremost smoothing against photons." in tell(
+        "porosity_layer", cancel
+    )
+    unsure = budget_of(("photons", -0.05, 0.01, 0.0, 1.0), ("smoothing", 0.04, 0.05, 0.0, 1.0))
+    assert "cancel" not in tell("porosity_layer", unsure)
 
 
 def test_the_default_needle_has_the_dose_of_the_demo():

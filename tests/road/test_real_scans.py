@@ -159,7 +159,6 @@ def test_nxtomo_with_external_links_and_a_decaying_ring(tmp_path):
     assert abs(facts["rotation_axis_px"] - 46.3) < 0.1
 
 
-@pytest.mark.filterwarnings("error")
 def test_flats_of_another_flux_are_noticed_and_scaled_by_the_air(tmp_path):
     path = exchange(tmp_path / "a.h5", *counts_of(), flat=LIGHT / 2.5 + DARK)
     with pytest.raises(OutOfRangeWarning, match="2.50 times as bright as the flats.*--flat-from-air"):

@@ -9,12 +9,15 @@ import h5py
 import numpy as np
 import pytest
 
+from npsi_twin.comparison.label_scores import score_labels
 from npsi_twin.errors import DataError, IncompleteError, OutOfRangeWarning, ResourceError
 from npsi_twin.execution import file_sha256
 from npsi_twin.report.turntable import FRAMES
 from npsi_twin.specification import load_specification, preset_specification
 from npsi_twin.stages import make_electrode, truth_grid
+from npsi_twin.storage.measurements import scores_tree
 from npsi_twin.storage.ro_crate import CRATE
+from npsi_twin.storage.volumes import read_volume
 from npsi_twin.twin import STAGES, build_run, reconstruct_file, run_stage, run_twin
 from npsi_twin.verification import verify
 
@@ -55,6 +58,12 @@ def run(tmp_path_factory, tiny):
 def _bytes(folder):
     figures = sorted((folder / "figures").iterdir())
     return {path.name: path.read_bytes() for path in (*(folder / name for name in FILES), *figures)}
+
+
+def _recovered(folder):
+    """Return what a run's table says of the recovered volume, as it is written."""
+    with (folder / "measurements.csv").open(newline="") as file:
+        return {row["quantity"]: (row["recovered"], row["recovered_spread"], row["n"]) for row in csv.DictReader(file)}
 
 
 def test_the_run_is_complete_and_says_how_it_was_made(run, tiny):
@@ -134,6 +143,18 @@ def test_the_table_is_complete(run):
     assert 0.4 < comparison["segmentation_accuracy"]["dice_silicon_layer"] < 1
 
 
+def test_the_comparison_scores_labels_in_every_way(run):
+    """What `npsi-twin score` says of anybody's labels, a run says of its own."""
+    truth, comparison = run / "truth.h5", json.loads((run / "comparison.json").read_text())
+    volumes = {name: read_volume(truth, name) for name in ("phase", "silicon_fraction", "particle_id")}
+    scores = score_labels(volumes.pop("phase"), read_volume(run / "segmentation.h5"), **volumes)
+    told = scores_tree(scores)
+    assert comparison["label_scores"] == {name: told[name] for name in ("quantities", "curves", "recipe_digest")}
+    assert comparison["label_scores"]["quantities"]["boundary_mean_nm"]["value"] > 0
+    assert comparison["label_scores"]["curves"]["by_ligament"]["n"]
+    assert comparison["segmentation_accuracy"]["confusion_true_by_recovered"] == told["confusion_true_by_recovered"]
+
+
 def test_the_page_needs_no_network(run):
     page = (run / "report.html").read_text()
     # Five figures, and the turntables of truth and recovered.
@@ -198,8 +219,14 @@ def test_a_run_without_truth_has_its_page(run, tmp_path):
     shutil.copytree(run, folder)
     for name in ("truth.h5", "scan_truth.h5"):
         (folder / name).unlink()
-    for name in STAGES[4:]:
+    for name in STAGES[2:]:
         run_stage(folder, name)
+    # blind is sighted: nothing between scan and recovered numbers looks at the truth, hence the same bytes
+    for name in ("reconstruction.h5", "segmentation.h5"):
+        assert (folder / name).read_bytes() == (run / name).read_bytes(), name
+    blind, sighted = _recovered(folder), _recovered(run)
+    assert sum(value != "" for value, _, _ in sighted.values()) > 30
+    assert blind == sighted
     page = (folder / "report.html").read_text()
     assert "<h2>Slices: reconstruction, segmentation</h2>" in page
     assert "no truth is known" in page

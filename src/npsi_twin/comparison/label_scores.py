@@ -10,9 +10,10 @@ particles are those of the truth. What cannot be scored is NaN with its reason i
 Holds for labels of any origin. Spread: of overlaps the standard deviation over blocks of slices; else NaN.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +21,18 @@ from numpy.typing import NDArray
 from npsi_twin.comparison.accuracy_curves import AccuracyCurve, accuracy_by_distance, accuracy_by_feature_size
 from npsi_twin.comparison.boundaries import boundary_distances
 from npsi_twin.comparison.detectability import DetectionCurve, detected, wilson_interval
-from npsi_twin.comparison.segmentation_accuracy import SegmentationAccuracy, score, soft_dice
+from npsi_twin.comparison.segmentation_accuracy import SegmentationAccuracy, check_labels, score, soft_dice
 from npsi_twin.errors import DataError, IncompatibleError
 from npsi_twin.morphology.quantities import Blocks, Measured, missing, per_slice
-from npsi_twin.morphology.thickness import SILICON, foil_surface, layer_voxels
+from npsi_twin.morphology.thickness import SILICON, foil_surface, is_one_of, layer_box
 from npsi_twin.recipes import MadeBy, Recipe, parameter
-from npsi_twin.volumes import Phase, Volume
+from npsi_twin.volumes import FloatArray, Phase, Volume
 
 BoolArray = NDArray[np.bool_]
+
+Part = Literal["overlaps", "surfaces", "sizes"]
+#: What can be scored by itself, for example at the same time.
+PARTS: tuple[Part, ...] = ("overlaps", "surfaces", "sizes")
 
 
 class ScoringRecipe(Recipe):
@@ -69,30 +74,36 @@ class LabelScores:
     Attributes
     ----------
     quantities
-        Name -> `Measured`, in a fixed order and always complete.
+        Name -> `Measured`, in a fixed order and complete for the parts that were scored.
     by_distance
-        Share of right voxels of the layer against distance to the true interface, positive in silicon.
+        Share of right voxels of the layer against distance to the true interface, positive in silicon; None where it
+        was not asked for.
     by_ligament, by_pore
         Share of the true silicon, and of the layer's true void, that was found, against its local thickness; None
         where it was not asked for or the phase is absent.
     particles
-        Share of the true particles that was found, against their size; None where the truth numbers none.
+        Share of the true particles that was found, against their size; None where the truth numbers none or it was not
+        asked for.
     accuracy
-        Confusion of all phases.
+        Confusion of all phases; None where it was not asked for.
     made_by
         Provenance.
     """
 
     quantities: Mapping[str, Measured]
-    by_distance: AccuracyCurve
+    by_distance: AccuracyCurve | None
     by_ligament: AccuracyCurve | None
     by_pore: AccuracyCurve | None
     particles: DetectionCurve | None
-    accuracy: SegmentationAccuracy
+    accuracy: SegmentationAccuracy | None
     made_by: MadeBy
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "quantities", MappingProxyType(dict(self.quantities)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        curves = (self.by_distance, self.by_ligament, self.by_pore, self.particles)
+        return LabelScores, (dict(self.quantities), *curves, self.accuracy, self.made_by)
 
     def __getitem__(self, name: str) -> Measured:
         """Return one quantity by its name."""
@@ -106,6 +117,7 @@ def score_labels(
     *,
     silicon_fraction: Volume | None = None,
     particle_id: Volume | None = None,
+    parts: Collection[Part] = PARTS,
 ) -> LabelScores:
     """Score recovered labels against the truth in every way.
 
@@ -119,6 +131,9 @@ def score_labels(
         True volume fraction of silicon on the same voxels, where it is known.
     particle_id
         Number of the true particle on the same voxels, 0 for none, where it is known.
+    parts
+        What to score: ``overlaps`` (with the fractions), ``surfaces``, ``sizes`` (curves and particles).
+        `joined` puts parts that were scored apart together.
 
     Returns
     -------
@@ -141,29 +156,95 @@ def score_labels(
     (0.9333333333333333, 1.0, 'the truth holds no fractions')
     """
     recipe = ScoringRecipe() if recipe is None else recipe
-    accuracy = score(truth, recovered)
+    check_labels(truth, recovered)
     for name, volume in (("silicon_fraction", silicon_fraction), ("particle_id", particle_id)):
         if volume is not None and volume.grid != truth.grid:
             raise IncompatibleError(
                 f"score_labels: {name} is {volume.values.shape} of {volume.voxel_nm:g} nm, the true phases are "
                 f"{truth.values.shape} of {truth.voxel_nm:g} nm; all must lie on the same voxels."
             )
-    true, found = np.isin(truth.values, SILICON), np.isin(recovered.values, SILICON)
-    layer = layer_voxels(truth, foil_surface(truth))
-    quantities = _overlaps(true, found, layer, accuracy, recipe)
-    quantities |= _fractions(silicon_fraction, found, layer)
-    quantities |= _distances(true, found, truth.voxel_nm, recipe)
-    particles, curve = _particles(particle_id, true, found, truth.voxel_nm, recipe)
-    ligament, pore = _features(true, found, layer, truth.voxel_nm, recipe)
+    of = {
+        "overlaps": lambda: _score_overlaps(truth, recovered, silicon_fraction, recipe),
+        "surfaces": lambda: _score_surfaces(truth, recovered, recipe),
+        "sizes": lambda: _score_sizes(truth, recovered, particle_id, recipe),
+    }
+    return joined([of[part]() for part in PARTS if part in parts])
+
+
+def joined(parts: Sequence[LabelScores]) -> LabelScores:
+    """Put together what was scored in parts, in the order of `PARTS`.
+
+    Parameters
+    ----------
+    parts
+        At least one; of what several hold, the first is taken.
+
+    Examples
+    --------
+    >>> values = np.zeros((4, 8, 8), np.uint8)
+    >>> values[:, 2:6, 2:6] = Phase.SILICON
+    >>> volume = Volume(values, 50.0)
+    >>> apart = [score_labels(volume, volume, parts=[part]) for part in PARTS]
+    >>> list(joined(apart).quantities) == list(score_labels(volume, volume).quantities)
+    True
+    """
+    quantities: dict[str, Measured] = {}
+    for part in parts:
+        quantities |= part.quantities
     return LabelScores(
-        quantities | particles,
-        accuracy_by_distance(true, found, layer, truth.voxel_nm, reach_voxels=recipe.distance_reach_voxels),
-        ligament,
-        pore,
-        curve,
-        accuracy,
-        MadeBy("score_labels", recipe.digest()),
+        quantities,
+        next((part.by_distance for part in parts if part.by_distance is not None), None),
+        next((part.by_ligament for part in parts if part.by_ligament is not None), None),
+        next((part.by_pore for part in parts if part.by_pore is not None), None),
+        next((part.particles for part in parts if part.particles is not None), None),
+        next((part.accuracy for part in parts if part.accuracy is not None), None),
+        parts[0].made_by,
     )
+
+
+def _scores(
+    quantities: dict[str, Measured],
+    recipe: ScoringRecipe,
+    curves: tuple[AccuracyCurve | None, AccuracyCurve | None, AccuracyCurve | None] = (None, None, None),
+    particles: DetectionCurve | None = None,
+    accuracy: SegmentationAccuracy | None = None,
+) -> LabelScores:
+    return LabelScores(quantities, *curves, particles, accuracy, MadeBy("score_labels", recipe.digest()))
+
+
+def _score_overlaps(
+    truth: Volume, recovered: Volume, silicon_fraction: Volume | None, recipe: ScoringRecipe
+) -> LabelScores:
+    rows, layer = layer_box(truth, foil_surface(truth))
+    accuracy = score(truth, recovered, layer=(rows, layer))
+    true, found = (_silicon(volume.values[:, rows]) for volume in (truth, recovered))
+    quantities = _overlaps(true, found, layer, accuracy, recipe)
+    fraction = None if silicon_fraction is None else np.asarray(silicon_fraction.values[:, rows], np.float32)
+    return _scores(quantities | _fractions(fraction, found, layer), recipe, accuracy=accuracy)
+
+
+def _score_surfaces(truth: Volume, recovered: Volume, recipe: ScoringRecipe) -> LabelScores:
+    true, found = (_silicon(volume.values) for volume in (truth, recovered))
+    return _scores(_distances(true, found, truth.voxel_nm, recipe), recipe)
+
+
+def _score_sizes(truth: Volume, recovered: Volume, particle_id: Volume | None, recipe: ScoringRecipe) -> LabelScores:
+    particles, curve = _particles(particle_id, truth, recovered, recipe)
+    rows, layer = layer_box(truth, foil_surface(truth))
+    # an interface that lies a little outside of the layer is one for the voxels at its rim
+    margin = recipe.distance_reach_voxels + 2
+    wide = slice(max(0, rows.start - margin), rows.stop + margin)
+    true, found = (_silicon(volume.values[:, wide]) for volume in (truth, recovered))
+    region = np.zeros(true.shape, np.bool_)
+    own = slice(rows.start - wide.start, rows.stop - wide.start)
+    region[:, own] = layer
+    by_distance = accuracy_by_distance(true, found, region, truth.voxel_nm, reach_voxels=recipe.distance_reach_voxels)
+    features = _features(true[:, own], found[:, own], layer, truth.voxel_nm, recipe)
+    return _scores(particles, recipe, (by_distance, *features), curve)
+
+
+def _silicon(values: NDArray[np.generic]) -> BoolArray:
+    return is_one_of(np.asarray(values, np.uint8), SILICON)
 
 
 def _overlaps(
@@ -171,7 +252,9 @@ def _overlaps(
 ) -> dict[str, Measured]:
     blocks = Blocks(true.shape[0], recipe.blocks)
     both, of_true, of_found = (per_slice(mask & layer) for mask in (true & found, true, found))
-    empty = [text for text, mask in (("the truth holds", true), ("the recovered labels hold", found)) if not mask.any()]
+    silicon = list(SILICON)
+    counts = (accuracy.confusion[silicon].sum(), accuracy.confusion[:, silicon].sum())
+    empty = [text for text, n in zip(("the truth holds", "the recovered labels hold"), counts, strict=True) if not n]
     reason = " and ".join(f"{text} no silicon" for text in empty)
     where = "; ".join(text for text in ("silicon of the layer", reason) if text)
 
@@ -202,11 +285,11 @@ def _plain(value: float, unit: str, note: str, reason: str) -> Measured:
     return Measured(float(value), float("nan"), 1, unit, note)
 
 
-def _fractions(silicon_fraction: Volume | None, found: BoolArray, layer: BoolArray) -> dict[str, Measured]:
+def _fractions(silicon_fraction: FloatArray | None, found: BoolArray, layer: BoolArray) -> dict[str, Measured]:
     names = ("soft_dice_layer", "soft_dice_ceiling_layer")
     if silicon_fraction is None:
         return {name: missing("", "the truth holds no fractions") for name in names}
-    soft = soft_dice(np.asarray(silicon_fraction.values, np.float64), found, layer)
+    soft = soft_dice(silicon_fraction, found, layer)
     notes = ("labels against the truth's volume fractions", "the best that any labels could reach")
     return {
         name: _plain(value, "", f"{note}; layer", "no silicon in the layer of either")
@@ -239,21 +322,25 @@ def _distances(true: BoolArray, found: BoolArray, voxel_nm: float, recipe: Scori
 
 
 def _particles(
-    particle_id: Volume | None, true: BoolArray, found: BoolArray, voxel_nm: float, recipe: ScoringRecipe
+    particle_id: Volume | None, truth: Volume, recovered: Volume, recipe: ScoringRecipe
 ) -> tuple[dict[str, Measured], DetectionCurve | None]:
     names = {"particles_found": "", "particle_size_found_half_nm": "nm", "particle_size_found_90_nm": "nm"}
     # a particle's number fills its envelope, pores and all; what can be found of it is its silicon
-    solid = None if particle_id is None else np.where(true, particle_id.values, 0).astype(np.int64)
+    true = _silicon(truth.values)
+    solid = None if particle_id is None else np.asarray(particle_id.values[true], np.int64)
     if solid is None or not solid.any():
         return {name: missing(unit, "the truth numbers no particles") for name, unit in names.items()}, None
-    detection = detected(solid, found, voxel_nm, overlap=recipe.overlap_fraction)
+    voxel_nm = truth.voxel_nm
+    detection = detected(solid, _silicon(recovered.values)[true], voxel_nm, overlap=recipe.overlap_fraction)
     low, high = wilson_interval(np.array([detection.found.sum()]), np.array([detection.number.size]))
     edges = voxel_nm * np.geomspace(1.0, max(2.0, float(detection.size_nm.max()) / voxel_nm * 1.0001), 9)
     text = f"at least {recipe.overlap_fraction:g} of its silicon was recovered"
+    half, ninety = detection.size_found_nm(0.5), detection.size_found_nm(0.9)
+    sized = "diameter of the ball of its silicon's volume, nm (95 % interval), found with"
     values = (
         (float(detection.found.mean()), f"share of the true particles; {text}; {low[0]:.3f} to {high[0]:.3f} (95 %)"),
-        (detection.size_found_nm(0.5), f"diameter of the ball of its silicon's volume, found with 50 %; {text}"),
-        (detection.size_found_nm(0.9), f"diameter of the ball of its silicon's volume, found with 90 %; {text}"),
+        (half.value_nm, f"{sized} 50 %: {half}; {text}"),
+        (ninety.value_nm, f"{sized} 90 %: {ninety}; {text}"),
     )
     found_sizes = {
         name: _plain(value, names[name], note, "no size is found so often")
@@ -267,12 +354,10 @@ def _features(
 ) -> tuple[AccuracyCurve | None, AccuracyCurve | None]:
     """Return the share found against local thickness, of silicon and of void, in the layer's central crop."""
     edge = round(recipe.feature_crop_nm / voxel_nm)
-    rows = np.flatnonzero(layer.any(axis=(0, 2)))
-    if edge == 0 or not rows.size:
+    if edge == 0 or not layer.any():
         return None, None
-    box = [slice(max(0, (n - edge) // 2), max(0, (n - edge) // 2) + edge) for n in true.shape]
-    box[1] = slice(int(rows[0]), int(rows[-1]) + 1)
-    crop = tuple(box)
+    deep, wide = (slice(max(0, (n - edge) // 2), max(0, (n - edge) // 2) + edge) for n in true.shape[::2])
+    crop = (deep, slice(None), wide)
     inside = layer[crop]
     curves = []
     for phase, recovered in ((true[crop], found[crop]), (~true[crop] & inside, ~found[crop])):

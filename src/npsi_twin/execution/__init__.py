@@ -5,7 +5,15 @@ slab, and puts files together; `run_folder` owns one run, `locks` keeps others o
 not at all. What is written depends neither on who did it, nor in what order, nor on how often it was interrupted.
 """
 
-from npsi_twin.execution.executors import Executor, InProcess, in_order, map_slabs, opened_executor, slabs
+from npsi_twin.execution.executors import (
+    Executor,
+    InProcess,
+    cluster_memory,
+    in_order,
+    map_slabs,
+    opened_executor,
+    slabs,
+)
 from npsi_twin.execution.files import file_sha256, flush_to_disk, write_text_whole, written_hdf5, written_whole
 from npsi_twin.execution.progress import Progress, silent
 from npsi_twin.execution.recipe import ExecutionRecipe
@@ -21,6 +29,7 @@ __all__ = [
     "Progress",
     "RunFolder",
     "available_cpus",
+    "cluster_memory",
     "code_sha256",
     "file_sha256",
     "flush_to_disk",

@@ -1,14 +1,17 @@
 """Who does the slabs of a stage: this process, worker processes of this machine, or a Dask cluster.
 
 An `Executor` takes a pure function and its tasks and yields each result with the number of its task as soon as it is
-there. `in_order` brings them into order, so that nothing depends on who was faster. A worker that dies (killed, or for
-want of memory) costs its task, which is given to another; a task that takes its workers with it is named.
+there. `in_order` brings them into order, so that nothing depends on who was faster; `begun` has one task done beside
+the others. A worker that dies (killed, or for want of memory) costs its task, which is given to another; a task that
+takes its workers with it is named.
 """
 
+import math
+import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -16,15 +19,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from multiprocessing import connection, get_context, parent_process
-from os import _exit
+from multiprocessing import connection, get_context, parent_process, set_start_method
+from multiprocessing.context import BaseContext
 from threading import Lock, Thread
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from npsi_twin.errors import IncompatibleError, MissingBackendError, ParameterError, ResourceError
 from npsi_twin.execution.progress import Progress, silent
 from npsi_twin.execution.software import code_sha256
-from npsi_twin.threads import available_cpus, limit_threads, using_threads
+from npsi_twin.memory import Memory, memory_there
+from npsi_twin.threads import available_cpus, few_blas_threads, limit_threads, using_threads
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -58,6 +62,10 @@ class Executor(Protocol):
         """
         ...
 
+    def begun(self, function: Callable[[Task], Result], task: Task) -> Callable[[], Result]:
+        """Begin a task that nothing waits for yet; what is given back waits for its result, when it is called."""
+        ...
+
 
 @dataclass(frozen=True)
 class InProcess:
@@ -72,17 +80,35 @@ class InProcess:
                 result = function(task)
             yield number, result
 
+    def begun(self, function: Callable[[Task], Result], task: Task) -> Callable[[], Result]:
+        """Do the task when its result is wanted."""
+        return partial(_only, self, function, task)
 
-def _begin_worker(threads: int) -> None:
+
+def _only(executor: Executor, function: Callable[[Task], Result], task: Task) -> Result:
+    """Do one task and wait for its result."""
+    ((_, result),) = executor.completed(function, [task])
+    return result
+
+
+def _begin_worker(threads: int, environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)  # the server of workers may have begun under another
     # Ctrl-C reaches the whole group of processes; the parent alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Where processes are forked, numba guards its threads by a semaphore that a worker's end would leave behind.
+    set_start_method("spawn", force=True)
     limit_threads(threads)
     Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _import_modules(names: Sequence[str]) -> None:
-    for name in names:
-        import_module(name)
+def _context() -> BaseContext:
+    """Return how workers begin: forked from a server that has imported all they need; elsewhere they import it."""
+    if sys.platform != "linux":
+        return get_context("spawn")
+    context = get_context("forkserver")
+    loaded = sorted(name for name in sys.modules if name.startswith("npsi_twin."))
+    context.set_forkserver_preload([*loaded, "npsi_twin.execution.numba_registries"])
+    return context
 
 
 def _end_with_parent() -> None:
@@ -90,12 +116,15 @@ def _end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
-        _exit(1)
+        os._exit(1)
 
 
 @dataclass
 class LocalProcesses:
-    """Worker processes of this machine, for a ``with`` statement, which starts them while the caller prepares its work.
+    """Worker processes of this machine, for a ``with`` statement.
+
+    They are forked from a server that has imported what this process has and has run none of it, so that it has one
+    thread; importing takes seconds of a processor, which are spent once, while the caller prepares.
 
     Attributes
     ----------
@@ -110,10 +139,8 @@ class LocalProcesses:
     _pool: ProcessPoolExecutor | None = field(default=None, repr=False)
 
     def __enter__(self) -> "LocalProcesses":
-        # Importing takes a worker seconds, which the caller spends on what comes before the first task.
-        modules = sorted(name for name in sys.modules if name.startswith("npsi_twin."))
         for _ in range(self.workers):
-            self._submit(_import_modules, modules)
+            self._submit(abs, 0)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -138,6 +165,18 @@ class LocalProcesses:
                             f"{tasks[number]}: the worker process died {died[number]} times while it did this; it was "
                             "killed, or ran out of memory. Give fewer --workers, or --max-memory for lower slabs."
                         ) from None
+
+    def begun(self, function: Callable[[Task], Result], task: Task) -> Callable[[], Result]:
+        """Give the task to the next worker that is free; it is done again where that worker was lost meanwhile."""
+        future = self._submit(function, task)
+
+        def result() -> Result:
+            try:
+                return future.result()
+            except (BrokenProcessPool, CancelledError):
+                return _only(self, function, task)
+
+        return result
 
     def _pass(
         self,
@@ -172,12 +211,13 @@ class LocalProcesses:
                 self._stop()
 
     def _submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
+        share = self.threads or max(1, available_cpus() // self.workers)
         if self._pool is None:
-            share = self.threads or max(1, available_cpus() // self.workers)
             self._pool = ProcessPoolExecutor(
-                self.workers, mp_context=get_context("spawn"), initializer=_begin_worker, initargs=(share,)
+                self.workers, mp_context=_context(), initializer=_begin_worker, initargs=(share, dict(os.environ))
             )
-        return self._pool.submit(function, task)
+        with few_blas_threads(share):  # the server of workers, which begins with the first of them, reads it once
+            return self._pool.submit(function, task)
 
     def _stop(self) -> None:
         """End the workers, whatever they do."""
@@ -240,6 +280,22 @@ class DaskCluster:
         finally:
             self.client.cancel(list(futures))
 
+    def begun(self, function: Callable[[Task], Result], task: Task) -> Callable[[], Result]:
+        """Give the task to the scheduler, and again where the cluster has lost it meanwhile."""
+        dask = import_module("distributed")
+        work = partial(_on_worker, function, self.threads, code_sha256())
+        future = self.client.submit(work, task, pure=False)
+
+        def result() -> Result:
+            try:
+                return cast(Result, future.result())
+            except (dask.KilledWorker, CancelledError):
+                return _only(self, function, task)
+            finally:
+                future.release()
+
+        return result
+
 
 @contextmanager
 def opened_executor(
@@ -261,7 +317,7 @@ def opened_executor(
     Raises
     ------
     ParameterError
-        For fewer than one worker or thread.
+        For fewer than one worker or thread, and for what is no address of a scheduler.
     MissingBackendError
         When there is a scheduler, but Dask is not installed.
     ResourceError
@@ -286,17 +342,59 @@ def opened_executor(
             yield local
 
 
+def cluster_memory(scheduler: str) -> Memory:
+    """Return the memory of a Dask cluster's smallest worker, infinite where none is there yet.
+
+    A worker has what Dask was told (``--memory-limit``), and no more than its machine and its control group allow.
+
+    Parameters
+    ----------
+    scheduler
+        Address of the scheduler.
+
+    Raises
+    ------
+    ParameterError, MissingBackendError, ResourceError
+        As `opened_executor`.
+    """
+    client = _connected(scheduler)
+    try:
+        told = [worker["memory_limit"] for worker in client.scheduler_info()["workers"].values()]
+        there = [memory.size_bytes for memory in client.run(memory_there).values()]
+    finally:
+        client.close()
+    # Dask says 0 where it was told of no limit.
+    smallest = min([float(limit) for limit in told if limit] + there, default=math.inf)
+    return Memory(smallest, f"the smallest worker of {scheduler} has")
+
+
 def _connected(scheduler: str) -> Any:
     if find_spec("distributed") is None:
         raise MissingBackendError(
             "--scheduler needs Dask, which is not here. Install it with: pip install npsi-twin[dask]"
         )
+    _check_address(scheduler)
     try:
         return import_module("distributed").Client(scheduler, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
-    except (OSError, ValueError) as error:  # what answers nothing, and what is no address
+    except OSError as error:
         raise ResourceError(
             f"--scheduler: no Dask scheduler answers at {scheduler} ({error}). Start one with `dask scheduler` and "
             "give the address that it prints."
+        ) from None
+
+
+def _check_address(scheduler: str) -> None:
+    """Refuse what is no address of a scheduler: Dask's client would be left half made, which ends in a traceback."""
+    addressing, registry = (import_module(f"distributed.comm.{name}") for name in ("addressing", "registry"))
+    try:
+        scheme, place = addressing.parse_address(scheduler)
+        registry.get_backend(scheme)
+        if scheme != "inproc":
+            addressing.parse_host_port(place)
+    except ValueError as error:
+        raise ParameterError(
+            f"--scheduler: got {scheduler!r}, which is no address ({error}). Give the one that `dask scheduler` "
+            "prints, tcp://HOST:8786."
         ) from None
 
 

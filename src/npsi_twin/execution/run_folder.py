@@ -18,6 +18,7 @@ from typing import Any
 from npsi_twin.errors import DataError, IncompleteError, ParameterError, ResourceError
 from npsi_twin.execution.files import file_sha256, remove_partial, write_text_whole
 from npsi_twin.execution.locks import check_free, locked
+from npsi_twin.execution.run_state import check_state
 from npsi_twin.execution.software import code_sha256, host_facts
 
 STATE = "run.json"
@@ -153,24 +154,47 @@ def read_state(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder}: not a run folder (no {STATE}). Give the folder that --out named.")
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Run again with --overwrite.") from None
-    if isinstance(state, dict) and isinstance(state.get("request"), dict) and isinstance(state.get("stages"), dict):
-        entries = state["stages"].values()
-        if all(isinstance(entry, dict) and isinstance(entry.get("files"), dict) for entry in entries):
-            _within(path, [name for entry in entries for name in entry["files"]])
-            return dict(state)
-    raise DataError(f"{path}: not the state of a run. Run again with --overwrite.")
+    try:
+        return check_state(state)
+    except ValueError as error:
+        raise DataError(
+            f"{path}: not the state of a run ({error}). Somebody changed it, or it is not ours: give another --out, or "
+            "run again with --overwrite."
+        ) from None
 
 
-def _within(path: Path, names: Sequence[str]) -> None:
-    """Refuse a state that names files outside its folder: anybody may have written it."""
-    for name in names:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise DataError(
-                f"{path}: names {name!r} as a file of the run; only files below its folder are. Do not trust it: give "
-                "another --out."
-            )
+def finished_bytes(folder: Path) -> dict[str, int]:
+    """Return the sizes of what the finished stages of a run wrote, by stage; those that lack a file are left out.
+
+    Raises
+    ------
+    DataError
+        As `read_state`.
+    """
+    found = {}
+    for stage, entry in read_state(folder)["stages"].items():
+        paths = [folder / name for name in entry["files"]]
+        if all(path.is_file() for path in paths):
+            found[stage] = sum(path.stat().st_size for path in paths)
+    return found
+
+
+def shard_bytes(folder: Path, stage: str, file: str | None) -> int:
+    """Return the size of the slabs of a stage that is not finished.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    stage
+        Name of the stage.
+    file
+        What it writes, beside which slabs lie that stay; None where there is none.
+    """
+    folders = [folder / SHARDS / stage, *([] if file is None else [folder / kept_shards(file)])]
+    return sum(path.stat().st_size for place in folders for path in place.glob("*.h5"))
 
 
 @contextmanager
@@ -228,7 +252,10 @@ def open_run(
         raise ResourceError(f"{folder}: cannot be made ({error.strerror}). Give another --out.") from None
     with locked(folder):
         run = RunFolder(folder)
-        remove_partial(folder)
+        # Here and in folders of its own, such as that of figures; another run in it has a lock of its own.
+        below = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+        for place in (folder, *(path for path in below if not (path / STATE).exists())):
+            remove_partial(place)
         if present and resume:
             run.state = read_state(folder)
             _same_request(folder, run.state.get("request", {}), request)

@@ -14,7 +14,8 @@ attenuation went missing. Fractures, carbon and binder in the particles enter g 
 
 **Texture.** In cubes that are labelled silicon throughout the attenuation varies by its noise and by structure that the
 labels do not resolve; in cubes of air by its noise alone. The excess of the variances, both means over cubes, is the
-structure's; the blurred flank of a surface beside a cube counts as structure.
+structure's; the blurred flank of a surface beside a cube counts as structure. Where there is no excess the texture
+is unknown, not 0.
 
 Holds where noise in air and in the layer are alike, as in a reconstruction of weakly absorbing specimens.
 
@@ -127,9 +128,14 @@ def texture_quantities(
     here, noise = float(inside.mean()), float(outside.mean())
     spread = float(np.sqrt(inside).std()) if inside.size > 1 else float("nan")
     words = f"local sd in cubes of {window} voxels of silicon"
-    excess = float(np.sqrt(max(0.0, here - noise)))
+    # at and below the noise there is no saying how little texture there is; 0 is known where nothing is noisy
+    known = here > noise or here == noise == 0
     return {
-        "texture_per_um": Measured(excess, spread, inside.size, "1/um", f"{words}, air's noise taken off"),
+        "texture_per_um": Measured(
+            float(np.sqrt(here - noise)), spread, inside.size, "1/um", f"{words}, air's noise taken off"
+        )
+        if known
+        else missing("1/um", f"{words} is not above the noise in air"),
         "texture_over_noise": Measured(
             float(np.sqrt(here / noise)), float("nan"), inside.size, "", f"{words}, over that in air"
         )

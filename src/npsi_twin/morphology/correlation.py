@@ -31,7 +31,7 @@ from npsi_twin.errors import IncompatibleError, ParameterError
 from npsi_twin.morphology.collector import BoolArray
 from npsi_twin.morphology.measurement_recipe import MeasurementRecipe
 from npsi_twin.morphology.quantities import Blocks, Curve, Measured, missing
-from npsi_twin.morphology.regions import Regions
+from npsi_twin.morphology.regions import ONE_PHASE, Regions
 
 #: Threads of a transform. Fixed, so that its bytes depend on no machine.
 _FFT_THREADS = 2
@@ -211,7 +211,7 @@ def correlation_quantities(regions: Regions, recipe: MeasurementRecipe) -> tuple
     elif lag < regions.voxel_nm:
         reason = f"correlation_lag_nm = {lag:g} nm is below one voxel ({regions.voxel_nm:g} nm)"
     elif not silicon.any() or np.array_equal(silicon, regions.layer):
-        reason = "one phase only, hence no surface"
+        reason = ONE_PHASE
     if reason:
         return {name: missing(unit, reason) for name, unit in units.items()}, nothing
     found = two_point_correlation(silicon, regions.voxel_nm, lag, within=regions.layer, blocks=recipe.blocks)

@@ -20,6 +20,7 @@ from npsi_twin.morphology.layer_view import LayerView
 from npsi_twin.morphology.thickness import SILICON
 from npsi_twin.recipes import MadeBy, Recipe, parameter
 from npsi_twin.seeds import Seeds
+from npsi_twin.threads import threads
 from npsi_twin.volumes import FloatArray, Volume
 
 
@@ -118,6 +119,7 @@ def train_forest(
         min_samples_leaf=recipe.leaf_voxels,
         max_features="sqrt",
         random_state=own,
+        n_jobs=threads(),  # a tree a thread; each draws from its own seed
     ).fit(features, silicon)
     return _flattened(grown.estimators_, recipe, seeds.root)
 

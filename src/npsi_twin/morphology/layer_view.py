@@ -3,11 +3,18 @@
 Takes -> gives: attenuation, smoothed attenuation and the foil that was found -> a `LayerView`, which every method of
 `segmentation` sees, and which holds nothing else.
 
-The model. The height of a voxel's centre is counted from the foil's local surface. The mean attenuation at a height is
-lowest in air, which may also lie under a layer that has lifted. A height carries signal where its mean exceeds that by
-`SIGNAL_ENDS_AT` of the way to the peak. The layer ends where the signal does that begins at the peak, or, beyond a gap,
-one that reaches `LIFTED_REACHES` of the peak; what is bright up to the rim of the field is an artefact. Air begins
-where, from there outwards, the mean cannot be told from the lowest any more: two standard errors of their difference.
+The model. The height of a voxel's centre is counted from the foil's local surface. Copper's blurred **flank** is what
+falls from the foil without a break; the layer's peak is sought beyond it, and within the rim of the field, where what
+is bright is an artefact. (Ten voxels from the foil the flank still outshines a layer of sparse lithiated silicon.)
+Where nothing rises beyond the flank, the layer is thin and falls into air together with it: its peak is at the foil.
+Where the flank has fallen below half of the peak, the layer **has lifted**, and begins beyond it.
+
+The mean attenuation at a height is lowest in air, which may also lie under a layer that has lifted. A height carries
+signal where its mean exceeds that by `SIGNAL_ENDS_AT` of the way to the peak and by two standard errors of the
+difference. The layer ends where the signal does that begins at the peak, or, beyond a gap, one that reaches
+`LIFTED_REACHES` of the peak and `LIFTED_ERRORS`. Air begins where, from there outwards, the mean cannot be told from
+the lowest any more, by the same two standard errors. They come from the means of blocks: smoothed noise is correlated,
+and the spread over voxels would make its errors half as large.
 
 Holds for a layer on a foil at the bottom of the slices, with air in view above it.
 """
@@ -28,6 +35,13 @@ from npsi_twin.volumes import FloatArray, Volume
 SIGNAL_ENDS_AT = 0.05
 #: Share of the peak that a layer beyond a gap reaches; artefacts along the foil reach a tenth in unsmoothed noise.
 LIFTED_REACHES = 0.15
+#: Standard errors of the difference from the lowest mean by which it does so too. The means of some hundred heights
+#: of air range over six of their errors, the lowest three below and the highest three above: 6 / sqrt(2) = 4.2.
+LIFTED_ERRORS = 5.0
+#: Errors of the lowest mean by which a peak exceeds it where there is a layer: more than the six of air.
+SHOWS_ERRORS = 8.0
+#: Width of the blocks whose means give the error of a height's mean, voxels: some times what a smoothing reaches.
+_BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -59,9 +73,14 @@ class LayerView:
         return np.asarray((collector.foil.shape[1] - 1) / 2 - surface / collector.voxel_nm)
 
     @cached_property
+    def extent(self) -> tuple[float, float, float]:
+        """Where above the foil the layer begins and ends, and where air begins, voxels; see `layer_extent`."""
+        return layer_extent(self.smooth, self.collector, self.guard_voxels, self.surface_row)
+
+    @property
     def reach(self) -> tuple[float, float]:
-        """How far above the foil the layer's signal reaches, and where air begins, voxels; see `layer_reach`."""
-        return layer_reach(self.smooth, self.collector, self.guard_voxels, self.surface_row)
+        """How far above the foil the layer's signal reaches, and where air begins, voxels."""
+        return self.extent[1:]
 
     @property
     def rows(self) -> slice:
@@ -75,10 +94,15 @@ class LayerView:
         return np.asarray(self.surface_row[z][None, :] - np.arange(self.smooth.shape[1])[:, None])
 
     def samples(self) -> Iterator[NDArray[Any]]:
-        """Yield the smoothed attenuation of every slice's layer: what a histogram without air and foil is made of."""
-        reach, _ = self.reach
+        """Yield the smoothed attenuation of every slice's layer: what a histogram without air and foil is made of.
+
+        Nor has it the foil's flank, where the layer has lifted from it.
+        """
+        begin, end, _ = self.extent
         for z, image in enumerate(self.smooth):
-            inside = self.inside(z, reach)
+            inside = self.inside(z, end)
+            if begin > self.guard_voxels:
+                inside &= self.heights(z) > begin
             yield image[inside]
 
     def inside(self, z: int, reach_voxels: float) -> NDArray[np.bool_]:
@@ -89,10 +113,45 @@ class LayerView:
         return np.asarray((height > self.guard_voxels) & (height <= reach_voxels) & ~self.collector.foil[z])
 
 
-def layer_reach(
+def _error_of_mean(sample: FloatArray, inside: NDArray[np.bool_]) -> float:
+    """Return the standard error of a height's mean, from the means of blocks, since smoothed noise is correlated."""
+    edges = np.arange(0, sample.shape[1], _BLOCK)
+    count = np.add.reduceat(inside, edges, axis=1, dtype=np.intp)
+    total = np.add.reduceat(np.where(inside, sample, 0.0), edges, axis=1, dtype=np.float64)
+    full = 2 * count >= _BLOCK
+    if np.count_nonzero(full) < 2:
+        return float(sample[inside].std(dtype=np.float64)) / np.count_nonzero(inside) ** 0.5
+    return float((total[full] / count[full]).std() / np.count_nonzero(full) ** 0.5)
+
+
+def _peak(profile: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[int, int]:
+    """Return where the foil's flank ends, and where beyond it and within the rim the mean is largest.
+
+    Both are 0 where nothing rises beyond the flank.
+    """
+    if profile.size >= 2:
+        rises = np.flatnonzero(np.diff(profile) > 0)
+        valley = int(rises[0]) if rises.size else profile.size - 1
+        lowest = int(np.argmin(profile))
+        above = profile - profile[lowest]
+        # what does not come down again before the rim of the field is an artefact
+        rim = 1 + int(np.flatnonzero(above <= 2 * np.hypot(errors, errors[lowest]))[-1])
+        for flank, peak in ((valley, valley + int(np.argmax(profile[valley:rim]))), (0, 0)):
+            if above[peak] > SHOWS_ERRORS * errors[lowest]:
+                return flank, peak
+    raise DataError(
+        "segment: nothing above the foil attenuates more than the noise; a layer of silicon is needed to "
+        "set a threshold. "
+        "Check the volume, or give a fixed threshold_per_um."
+    )
+
+
+def layer_extent(
     smooth: NDArray[Any], collector: Collector, guard_voxels: float, surface_row: HeightMap
-) -> tuple[float, float]:
-    """Return how far above the foil the layer's signal reaches, and where air begins, in voxels.
+) -> tuple[float, float, float]:
+    """Return where above the foil the layer begins, how far its signal reaches, and where air begins, in voxels.
+
+    A layer that has not lifted begins at the guard band.
 
     Parameters
     ----------
@@ -119,25 +178,26 @@ def layer_reach(
         inside = with_foil & (top - k >= 0)
         if int(np.count_nonzero(inside)) < max(1, int(np.count_nonzero(with_foil)) // 2):
             break
-        sample = np.take_along_axis(smooth, np.maximum(top - k, 0)[:, None, :], axis=1)[:, 0][inside]
-        means.append(float(sample.mean(dtype=np.float64)))
-        errors.append(float(sample.std(dtype=np.float64)) / sample.size**0.5)
+        sample = np.take_along_axis(smooth, np.maximum(top - k, 0)[:, None, :], axis=1)[:, 0]
+        means.append(float(sample[inside].mean(dtype=np.float64)))
+        errors.append(_error_of_mean(sample, inside))
     profile = np.array(means)
-    peak = int(np.argmax(profile)) if profile.size else 0
-    if profile.size < 2 or profile[peak] - profile.min() <= 10 * errors[int(np.argmin(profile))]:
-        raise DataError(
-            "segment: nothing above the foil attenuates more than the noise; a layer of silicon is needed to "
-            "set a threshold. "
-            "Check the volume, or give a fixed threshold_per_um."
-        )
+    valley, peak = _peak(profile, np.array(errors))
     lowest = int(np.argmin(profile[peak:]))
     above, error = profile[peak:] - profile[peak + lowest], np.array(errors[peak:])
     uncertain = np.hypot(error, error[lowest])
-    signal = above > SIGNAL_ENDS_AT * above[0]
+    signal = above > np.maximum(SIGNAL_ENDS_AT * above[0], 2 * uncertain)
+    signal[0] = True
     starts = np.flatnonzero(signal & ~np.append(False, signal[:-1]))
     ends = 1 + np.flatnonzero(signal[:-1] & ~signal[1:])  # a run up to the rim has none
-    bright = LIFTED_REACHES * above[0]
-    end = max(int(b) for a, b in zip(starts, ends, strict=False) if above[a:b].max() >= bright)
+    bright = np.maximum(LIFTED_REACHES * above[0], LIFTED_ERRORS * uncertain)
+    bright[0] = 0.0  # the peak's own signal needs no other sign
+    end = max(int(b) for a, b in zip(starts, ends, strict=False) if (above[a:b] >= bright[a:b]).any())
     air = end + np.flatnonzero(above[end:] <= 2 * uncertain[end:])
-    begin = int(air[0]) if air.size else end + int(np.argmin(above[end:]))
-    return float(first + peak + end), float(first + peak + begin)
+    clear = int(air[0]) if air.size else end + int(np.argmin(above[end:]))
+    lifted = profile[valley] - profile[peak + lowest] < above[0] / 2
+    return (
+        float(first + valley) if lifted else guard_voxels,
+        float(first + peak + end),
+        float(first + peak + clear),
+    )

@@ -139,7 +139,12 @@ def measure(labels: Volume, attenuation: Volume | None = None, recipe: Measureme
     thickness, distributions = thickness_quantities(regions, recipe)
     mean_foil, levelled = _from_mean_foil(labels, attenuation, foil, profile, reason, recipe)
     found |= lithium | correlation | thickness | mean_foil
-    curves = {"two_point_correlation": s2, "lithium_degeneracy": line, "attenuation_from_mean_foil": levelled}
+    curves = {
+        "two_point_correlation": s2,
+        "lithium_degeneracy": line,
+        "attenuation_from_local_foil": np.empty((4, 0)) if profile is None else profile.curve(recipe.blocks),
+        "attenuation_from_mean_foil": levelled,
+    }
     nothing = np.full(silicon_nm.shape, np.nan)
     return Measurements(
         {name: found[name] for name in _ORDER},
@@ -207,6 +212,7 @@ _ORDER = (
 )
 
 _NO_FOIL = "no current collector in the labels"
+_NO_LAYER = "no layer: no silicon above the current collector"
 
 
 def _checked(labels: Volume) -> Volume:
@@ -272,10 +278,10 @@ def _from_mean_foil(
     """Average the attenuation at equal distance from the plane through the foil's surface, as a flat section would."""
     name = "normalised_attenuation_plateau_mean_foil"
     if attenuation is None or local is None:
-        return {name: missing("", why)}, np.empty((2, 0))
+        return {name: missing("", why)}, np.empty((4, 0))
     _, plane_nm, _ = level_surface(foil.height_nm, foil.voxel_nm)
     if not np.isfinite(plane_nm).all():
-        return {name: missing("", "too few columns with a foil to lay a plane through")}, np.empty((2, 0))
+        return {name: missing("", "too few columns with a foil to lay a plane through")}, np.empty((4, 0))
     row = np.rint(labels.values.shape[1] / 2 - plane_nm / foil.voxel_nm).astype(foil.row.dtype)
     flat = attenuation_profile(
         labels,
@@ -288,8 +294,10 @@ def _from_mean_foil(
     low, high = recipe.plateau_band_nm
     levelled = replace(flat, foil_per_um=local.foil_per_um, air_per_um=local.air_per_um)
     note = f"foil 1, air 0; {low:g} to {high:g} nm above the plane through the foil's surface"
-    found = of_map(levelled.plateau_map(low, high), "", note, "no foil, no air or no layer in view")
-    return {name: found}, np.stack([levelled.distance_nm, levelled.normalised])
+    # of a bare foil the band holds air, and its 0 would be no layer's
+    band = levelled.plateau_map(low, high)
+    found = of_map(band, "", note, "no foil or no air in view") if local.layer_top_nm else missing("", _NO_LAYER)
+    return {name: found}, levelled.curve(recipe.blocks)
 
 
 def _attenuations(profile: AttenuationProfile | None, reason: str, recipe: MeasurementRecipe) -> dict[str, Measured]:
@@ -307,7 +315,7 @@ def _attenuations(profile: AttenuationProfile | None, reason: str, recipe: Measu
     elif not np.isfinite(profile.air_per_um):
         why = "no air in view above the layer"
     else:
-        why = f"no voxels between {low:g} and {high:g} nm above the foil" if profile.layer_top_nm else "no layer"
+        why = f"no voxels between {low:g} and {high:g} nm above the foil" if profile.layer_top_nm else _NO_LAYER
     columns = int(np.count_nonzero(np.isfinite(profile.columns_per_um).any(axis=0)))
     return {
         "foil_attenuation_per_um": Measured(
@@ -323,7 +331,9 @@ def _attenuations(profile: AttenuationProfile | None, reason: str, recipe: Measu
             "",
             f"foil 1, air 0; {low:g} to {high:g} nm above the local foil surface",
             why,
-        ),
+        )
+        if profile.layer_top_nm
+        else missing("", why),
         "silicon_areal_inventory_um": of_map(
             profile.inventory_map_um(recipe.foil_guard_nm),
             "um",

@@ -11,7 +11,7 @@ from npsi_twin.morphology import pore_space
 from npsi_twin.morphology.local_thickness import thickness_quantity
 from npsi_twin.morphology.measurement_recipe import MeasurementRecipe
 from npsi_twin.morphology.quantities import Curve, Measured, missing, per_slice
-from npsi_twin.morphology.regions import Regions, unresolved
+from npsi_twin.morphology.regions import ONE_PHASE, Regions, unresolved
 from npsi_twin.volumes import Phase
 
 _WHY_NAN = "no voxels of the region, or no silicon surface in it"
@@ -32,6 +32,8 @@ def fraction_quantities(regions: Regions, recipe: MeasurementRecipe) -> dict[str
     crossings = pore_space.count_crossings(
         regions.silicon, layer, regions.voxel_nm, directions=recipe.crofton_directions
     )
+    # as for the surface from S2: what bounds a region that one phase fills is not looked at, so 0 would say nothing
+    one_phase = int(silicon.sum()) in (0, int(volume.sum()))
     return {
         "silicon_volume_fraction": blocks.ratio(silicon, volume, "", note),
         "porosity_layer": blocks.ratio(volume - silicon, volume, "", f"not silicon; {note}"),
@@ -40,12 +42,17 @@ def fraction_quantities(regions: Regions, recipe: MeasurementRecipe) -> dict[str
         else missing("", "labels hold no carbon-binder"),
         "specific_surface_per_um": blocks.of(
             crossings.specific_surface_per_um, "1/um", f"silicon against all else, Crofton; {note}", _WHY_NAN
-        ),
+        )
+        if not one_phase
+        else missing("1/um", ONE_PHASE),
     }
 
 
 def particle_quantities(regions: Regions, recipe: MeasurementRecipe) -> dict[str, Measured]:
-    """Measure porosity, surface and mean chords inside the particles."""
+    """Measure porosity, surface and mean chords inside the particles.
+
+    Dense particles have no pores, and the internal surface of 0 that goes with it; both are numbers.
+    """
     if reason := unresolved(regions, recipe):
         return {name: missing(unit, reason) for name, unit in _PARTICLE_UNITS.items()}
     blocks, closed = regions.blocks, regions.particles

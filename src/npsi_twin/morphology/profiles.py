@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from npsi_twin.errors import IncompatibleError
 from npsi_twin.morphology.collector import HeightMap, IntArray
+from npsi_twin.morphology.quantities import Blocks
 from npsi_twin.morphology.thickness import FoilSurface
 from npsi_twin.volumes import Phase, Volume
 
@@ -75,6 +76,34 @@ class AttenuationProfile:
     def normalised(self) -> Curve:
         """Normalised attenuation (foil 1, air 0) averaged over columns at each distance, (k,); NaN without any."""
         return self.normalise(np.array([_mean(columns) for columns in self.columns_per_um]))
+
+    def curve(self, blocks: int) -> Curve:
+        """Return distance, normalised attenuation, its spread and the share of columns that reach there, (4, k).
+
+        Parameters
+        ----------
+        blocks
+            Blocks of slices whose standard deviation is the spread (NaN where not every block has a value, or there
+            is but one).
+
+        Returns
+        -------
+        ndarray
+            Distance in nm, then three numbers without a unit. Where few columns reach, a mean is that of few places,
+            for example of the rim of the volume.
+        """
+        columns = self.columns_per_um
+        seen, total = np.zeros((2, *columns.shape[:2]))
+        for number, plane in enumerate(columns):
+            finite = np.isfinite(plane)
+            seen[number] = finite.sum(axis=1)
+            total[number] = np.where(finite, plane, 0.0).sum(axis=1, dtype=np.float64)
+        parts = Blocks(columns.shape[1], blocks).parts
+        n, sums = (np.stack([values[:, part].sum(axis=1) for part in parts]) for values in (seen, total))
+        spread = np.where((n > 0).all(axis=0) & (len(parts) > 1), (sums / np.maximum(n, 1)).std(axis=0), np.nan)
+        known = max(1, np.count_nonzero(np.isfinite(columns).any(axis=0))) if columns.size else 1
+        scale = abs(self.foil_per_um - self.air_per_um)
+        return np.stack([self.distance_nm, self.normalised, spread / scale, seen.sum(axis=1) / known])
 
     def normalise(self, attenuation_per_um: Curve) -> Curve:
         """Return attenuation in units of the foil's above air."""

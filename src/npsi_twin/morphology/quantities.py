@@ -66,10 +66,11 @@ class Measurements:
     made_by
         Provenance.
     curves
-        Name -> curve (2, k), empty where it could not be had: ``two_point_correlation`` (lag in nm, S2 of silicon),
+        Name -> curve (2 or 4, k), empty where it could not be had: ``two_point_correlation`` (lag in nm, S2),
         ``local_thickness_pore`` and ``local_thickness_ligament`` (upper edge of a class in nm, share of the volume),
-        ``attenuation_from_mean_foil`` (distance in nm, normalised attenuation) and ``lithium_degeneracy`` (porosity and
-        lithium per silicon of equal attenuation).
+        ``attenuation_from_local_foil`` and ``attenuation_from_mean_foil`` (distance in nm, normalised attenuation, its
+        standard deviation over blocks of slices, share of columns that reach there) and ``lithium_degeneracy``
+        (porosity and lithium per silicon of equal attenuation).
     """
 
     quantities: Mapping[str, Measured]

@@ -17,6 +17,9 @@ from npsi_twin.morphology.quantities import Blocks
 from npsi_twin.morphology.thickness import SILICON, SOLIDS, FoilSurface, above_foil, is_one_of, top_rows
 from npsi_twin.volumes import Volume
 
+#: Why a region that one phase fills, or that is empty, has no surface.
+ONE_PHASE = "one phase only, hence no surface"
+
 
 @dataclass(frozen=True)
 class Regions:

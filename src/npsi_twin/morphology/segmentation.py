@@ -9,8 +9,9 @@ all, so that methods differ in what they call bright and in nothing else:
 1. The foil is found by `find_collector`; where it was cut to a needle, `find_needle` finds its outline.
 2. The volume is smoothed (`smoothing`): every slice by a 2-D Gaussian in the paper's way, which used "2D smoothing and
    thresholding slice by slice in ImageJ" without naming filter, kernel or rule.
-3. The layer is what the data say it is (`layer_view`): from the guard band at the foil up to the height at which the
-   mean attenuation has fallen to a twentieth of its peak above air. Histograms are those of the layer alone, because
+3. The layer is what the data say it is (`layer_view`): from the guard band at the foil, or from beyond the foil's
+   blurred flank where the layer has lifted, up to the height at which the mean attenuation has fallen to a twentieth
+   of its peak above air. Histograms are those of the layer alone, because
    air, which fills most of a slice, would drown it.
 4. The method says what is bright (`layer_methods`, `forest`).
 5. Bright voxels on the layer's side are silicon; small isolated bodies are dropped, and so is what lies beyond the

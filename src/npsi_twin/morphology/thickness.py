@@ -124,7 +124,8 @@ def top_rows(labels: Volume, phases: Collection[int], foil: FoilSurface, *, mini
     member[list(phases)] = True
     found = foil.row.copy()
     run = np.zeros_like(found)
-    for y in range(labels.values.shape[1] - 1, -1, -1):
+    lowest = int(foil.row[foil.valid].max()) if foil.valid.any() else 0
+    for y in range(lowest - 1, -1, -1):
         layer = member[labels.values[:, y]] & (y < foil.row) & foil.valid
         run = np.where(layer, run + 1, 0)
         found = np.where(run >= shortest, y, found)
@@ -194,6 +195,37 @@ def layer_voxels(labels: Volume, foil: FoilSurface, *, minimum_run_nm: float = 1
         return np.ones(labels.values.shape, np.bool_)
     top = top_rows(labels, SILICON, foil, minimum_run_nm=minimum_run_nm)
     return above_foil(foil, slice(0, labels.values.shape[1]), top)
+
+
+def layer_box(labels: Volume, foil: FoilSurface, *, minimum_run_nm: float = 100.0) -> tuple[slice, BoolArray]:
+    """Return the rows (y) in which the layer lies and which of their voxels are its own; all without a foil.
+
+    Parameters
+    ----------
+    labels, foil, minimum_run_nm
+        As for `top_rows`.
+
+    Returns
+    -------
+    tuple
+        Rows from the first to the one before ``stop``, and a mask (z, rows, x): `layer_voxels` without what is empty.
+
+    Examples
+    --------
+    >>> values = np.zeros((1, 8, 3), np.uint8)
+    >>> values[:, 6:] = Phase.CURRENT_COLLECTOR
+    >>> values[:, 2:4] = Phase.SILICON
+    >>> volume = Volume(values, 50.0)
+    >>> rows, layer = layer_box(volume, foil_surface(volume))
+    >>> rows, int(layer.sum())
+    (slice(2, 6, None), 12)
+    """
+    if not foil.valid.any():
+        return slice(0, labels.values.shape[1]), np.ones(labels.values.shape, np.bool_)
+    top = top_rows(labels, SILICON, foil, minimum_run_nm=minimum_run_nm)
+    there = foil.valid & (top < foil.row)
+    rows = slice(int(top[there].min()), int(foil.row[there].max())) if there.any() else slice(0, 0)
+    return rows, above_foil(foil, rows, top)
 
 
 def is_one_of(values: NDArray[np.uint8], phases: Collection[int]) -> BoolArray:

@@ -16,6 +16,7 @@ is found by Newton's method to rounding error. No opposing pair of views is need
 180 degrees, or for the first half of a full turn, with the sample mostly inside the field.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
@@ -27,7 +28,11 @@ from npsi_twin.reconstruction.entropy import axis_of_least_entropy
 from npsi_twin.reconstruction.opposite_views import axis_of_opposite_views, is_odd_full_turn
 from npsi_twin.reconstruction.rotation import AxisMisfit, RotationAxis, is_truncated, signal_share, taper
 from npsi_twin.scan import ParallelBeam
+from npsi_twin.threads import threads
 from npsi_twin.volumes import FloatArray
+
+#: Frequencies whose transforms stay in a processor's cache together.
+_FREQUENCIES_AT_ONCE = 32
 
 AxisMethod = Literal["auto", "fourier-wedge", "opposite-views", "entropy"]
 
@@ -138,7 +143,7 @@ def half_turn(angles_rad: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 def _misfit(half: FloatArray, shift_px: NDArray[np.float64], radius_px: float, truncated: bool) -> AxisMisfit:
-    rows, views, columns = half.shape
+    _, views, columns = half.shape
     padded = 2 * scipy.fft.next_fast_len(columns, real=True)
     frequency = scipy.fft.rfftfreq(padded)
     turns = np.arange(2 * views)
@@ -153,18 +158,32 @@ def _misfit(half: FloatArray, shift_px: NDArray[np.float64], radius_px: float, t
     seam = np.where(turns % 2, -1.0, 1.0)[:, None]
     # The slowest frequencies keep their stripes: there a stripe and a shift of the axis look the same.
     stripe = _stripe_direction(views, outside & (frequency > 2 / columns))
+
+    def of_row(row: FloatArray) -> tuple[float, NDArray[np.complex128]]:
+        lines = scipy.fft.rfft(row.astype(np.float64) * window, padded, axis=1) * undo_shift
+        share, energy, products = signal_share(lines), 0.0, np.empty(frequency.size, np.complex128)
+        for start in range(0, frequency.size, _FREQUENCIES_AT_ONCE):
+            part = slice(start, start + _FREQUENCIES_AT_ONCE)
+            weight = share[..., part] * outside[:, part]
+            top = scipy.fft.fft(lines[:, part], 2 * views, axis=0)
+            mirrored = scipy.fft.fft(lines[:, part].conj(), 2 * views, axis=0) * seam
+            for transform in (top, mirrored):
+                transform -= stripe[:, part] * (stripe[:, part].conj() * transform).sum(axis=0)
+            energy += float((weight * (_squared(top) + _squared(mirrored))).sum())
+            products[part] = (weight * top.conj() * mirrored).sum(axis=0)
+        return energy, products
+
     cross = np.zeros(frequency.size, np.complex128)
     constant = 0.0
-    for row in range(rows):
-        lines = scipy.fft.rfft(half[row].astype(np.float64) * window, padded, axis=1) * undo_shift
-        weight = signal_share(lines) * outside
-        top = scipy.fft.fft(lines, 2 * views, axis=0)
-        mirrored = scipy.fft.fft(lines.conj(), 2 * views, axis=0) * seam
-        for transform in (top, mirrored):
-            transform -= stripe * (stripe.conj() * transform).sum(axis=0)
-        constant += float((weight * (np.abs(top) ** 2 + np.abs(mirrored) ** 2)).sum())
-        cross += (weight * top.conj() * mirrored).sum(axis=0)
+    with ThreadPoolExecutor(threads()) as pool:  # FFTs and arithmetic of arrays free the interpreter
+        for energy, products in pool.map(of_row, half):  # in the order of the rows, whoever was faster
+            constant += energy
+            cross += products
     return AxisMisfit(constant, cross, frequency, padded)
+
+
+def _squared(values: NDArray[np.complex128]) -> NDArray[np.float64]:
+    return np.asarray(values.real**2 + values.imag**2)
 
 
 def _stripe_direction(views: int, where: NDArray[np.bool_]) -> NDArray[np.complex128]:

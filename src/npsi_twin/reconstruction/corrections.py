@@ -6,12 +6,13 @@ Takes a `Scan` (any rows of it), gives `Corrected` sinograms (row, view, column)
 
 dark and flat being means over their frames; `illumination` follows a beam that changed, `outliers` replaces values that
 the sample did not make, where the recipe asks for it. A transmission below one count (1 / (flat - dark)) carries no
-information and is set to one count. Everything here works within a detector row, so the result does not depend on how a
+information and is set to one count; one above 1 is kept, for refraction and noise make such, and counted where it is
+above what they make. Everything here works within a detector row, so the result does not depend on how a
 scan is cut into slabs; what all rows share is an `Illumination`, found once. Holds, by default, for a beam that is as
 bright during the projections as during the flats. `rings` takes over what the flats could not remove.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from npsi_twin.reconstruction.illumination import Illumination, find_illuminatio
 from npsi_twin.reconstruction.outliers import find_zingers, replace_values
 from npsi_twin.scan import ParallelBeam, Scan
 from npsi_twin.volumes import FloatArray
+
+#: Transmission that neither noise nor refraction makes.
+TOO_BRIGHT = 1.1
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class CorrectionCounts:
         Values replaced as zingers, bad pixels left out.
     not_finite
         Values replaced because they were NaN or infinite, bad pixels left out.
+    brighter
+        Transmissions above `TOO_BRIGHT`, kept as they are, bad pixels left out.
     """
 
     bad_pixels: int
@@ -53,6 +59,7 @@ class CorrectionCounts:
     darks_assumed_zero: bool = False
     zingers: int = 0
     not_finite: int = 0
+    brighter: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,7 +133,7 @@ def correct(scan: Scan, recipe: CorrectionRecipe, *, illumination: Illumination 
     dark, gain, bad = _detector(scan, recipe)
     if illumination is None:
         illumination = find_illumination(scan, recipe, dark, ~bad)
-    integrals, clipped, zingers, not_finite = _line_integrals(scan, dark, gain, bad, illumination, recipe)
+    integrals, met = _line_integrals(scan, dark, gain, bad, illumination, recipe)
     replace_pixels(integrals, bad)
     level = _saturation(scan.projections, recipe)
     saturated = 0
@@ -142,7 +149,7 @@ def correct(scan: Scan, recipe: CorrectionRecipe, *, illumination: Illumination 
         scan.beam,
         scan.first_row,
         bad,
-        CorrectionCounts(int(bad.sum()), clipped, saturated, no_darks, zingers, not_finite),
+        replace(met, bad_pixels=int(bad.sum()), saturated=saturated, darks_assumed_zero=no_darks),
         MadeBy("correct", recipe.digest()),
     )
 
@@ -243,11 +250,11 @@ def _line_integrals(
     bad: NDArray[np.bool_],
     illumination: Illumination | None,
     recipe: CorrectionRecipe,
-) -> tuple[FloatArray, int, int, int]:
-    """Return -ln of the floored transmission, (row, view, column) float32; numbers floored, zingers, not finite."""
+) -> tuple[FloatArray, CorrectionCounts]:
+    """Return -ln of the floored transmission, (row, view, column) float32, and what was met on the way to it."""
     views, rows, columns = scan.projections.shape
     integrals = np.empty((rows, views, columns), np.float32)
-    clipped = zingers = not_finite = 0
+    clipped = zingers = not_finite = brighter = 0
     for row in range(rows):
         light = np.where(bad[row], 1.0, gain[row])[None]
         if illumination is not None:
@@ -267,8 +274,9 @@ def _line_integrals(
         floor = np.full_like(light, recipe.normalised_floor) if scan.normalised else 1.0 / light
         low = transmission < floor
         clipped += int(np.count_nonzero(low & ~bad[row]))
+        brighter += int(np.count_nonzero((transmission > TOO_BRIGHT) & ~bad[row]))
         integrals[row] = -np.log(np.where(low, floor, transmission))
-    return integrals, clipped, zingers, not_finite
+    return integrals, CorrectionCounts(0, clipped, 0, zingers=zingers, not_finite=not_finite, brighter=brighter)
 
 
 def _light_of_views(scan: Scan, row: int, dark: NDArray[np.float64], illumination: Illumination) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from npsi_twin.reconstruction.alignment import AxisMethod
 from npsi_twin.reconstruction.correction_recipe import CorrectionRecipe
 from npsi_twin.reconstruction.corrections import CorrectionCounts, correct, illumination_of
 from npsi_twin.reconstruction.filters import sirt_fbp_taps
-from npsi_twin.reconstruction.fitness import judge_counts
+from npsi_twin.reconstruction.fitness import judge_counts, judge_views
 from npsi_twin.reconstruction.illumination import Illumination
 from npsi_twin.reconstruction.iteration import Iterated, IterationRecipe
 from npsi_twin.reconstruction.iterative import cgls, landweber, sirt
@@ -230,12 +230,18 @@ def prepare(
         sequence does not do.
     DataError, NotConvergedError
         See `correct` and `find_rotation_axis`.
+
+    Warns
+    -----
+    OutOfRangeWarning
+        See `judge_counts` and `judge_views`.
     """
     if recipe.route == "tomopy":
         _accept_for_tomopy(recipe)
     illumination = illumination_of(scan, recipe.corrections)
     corrected = correct(scan, recipe.corrections, illumination=illumination)
     judge_counts(scan, corrected, recipe.corrections)
+    judge_views(scan.beam, recipe.width_px)
     told = axis if axis is not None else recipe.rotation_axis_px
     judged = judged_already(recipe.corrections)
     found = find_placement(

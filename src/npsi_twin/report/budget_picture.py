@@ -1,7 +1,8 @@
 """The waterfall of an error budget: from the true value down, or up, to the one that is recovered.
 
-`Budget` by metric -> one panel a metric. Every bar begins where the one before ends; its whisker is the confidence
-interval of the share, the last bar's that of the whole bias.
+`Budget` by metric -> one panel a metric. Every bar begins where the one before ends, so that they add up; they are no
+steps of one road but averages over the orders in which steps are turned on. A bar's whisker is the confidence interval
+of the share, the last one's that of the whole bias.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,13 +11,15 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from npsi_twin.comparison.error_budget import Budget
 
 _UP, _DOWN, _LEVEL = "#d64550", "#3f8efc", "#4a5a73"
 
 
-def waterfall_figure(budgets: Mapping[str, Budget], switches: Sequence[str]) -> Figure:
+def waterfall_figure(budgets: Mapping[str, Budget], switches: Sequence[str], *, confidence: float = 0.95) -> Figure:
     """Draw where the error of each metric comes from.
 
     Parameters
@@ -25,6 +28,8 @@ def waterfall_figure(budgets: Mapping[str, Budget], switches: Sequence[str]) -> 
         Metric, as it is to be written, -> its budget; those without a number are left out.
     switches
         In the order in which they are drawn.
+    confidence
+        Of the budgets' intervals, for the legend.
 
     Returns
     -------
@@ -40,6 +45,13 @@ def waterfall_figure(budgets: Mapping[str, Budget], switches: Sequence[str]) -> 
             _draw(axes, name, budget, switches)
         for axes in panels[len(drawn) :]:
             axes.set_axis_off()
+        marks = [
+            Patch(color=_UP, label="adds to the metric"),
+            Patch(color=_DOWN, label="takes from it"),
+            Line2D([], [], color="black", linewidth=1, label=f"{100 * confidence:g} % interval of the bar's length"),
+        ]
+        title = "Shapley shares: averages over the orders in which steps are turned on, set end to end"
+        figure.legend(handles=marks, loc="outside upper center", ncols=3, frameon=False, title=title)
     return figure
 
 

@@ -4,8 +4,8 @@ Slices are drawn with row 0 at the top, so that the foil lies at the bottom; eve
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -33,17 +33,13 @@ _PHASES = ListedColormap([PHASE_COLOURS[phase] for phase in Phase])
 #: No silicon, silicon found, called silicon though it is none, silicon missed.
 ERROR_COLOURS = ("#10141c", "#f0b429", "#d64550", "#3f8efc")
 _ERRORS = ListedColormap(ERROR_COLOURS)
+#: Colour and line of the truth and of what was recovered, which the colour-blind and a print in grey tell apart.
+STYLES: Mapping[str, dict[str, Any]] = {
+    "truth": {"color": "#0072b2"},
+    "recovered": {"color": "#d55e00", "linestyle": "--"},
+}
 #: Grey range for silicon in 1/um: the foil is three times brighter and saturates on purpose.
 SILICON_RANGE_PER_UM = (-0.002, 0.020)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One line of a profile figure: its name, distance in um, and values."""
-
-    name: str
-    distance_um: NDArray[np.floating]
-    values: NDArray[np.floating]
 
 
 def _bare(axes: Axes, title: str) -> None:
@@ -188,17 +184,36 @@ def draw_reconstruction(
 def draw_sections(
     path: Path,
     *,
-    truth_per_um: NDArray[np.floating],
-    recovered_per_um: NDArray[np.floating],
+    greys: Mapping[str, NDArray[np.floating]],
+    labels: Mapping[str, NDArray[np.integer]],
     pixel_nm: float,
-    height_nm: float,
 ) -> None:
-    """Draw the section parallel to the foil at a height above it, as the paper's Fig. 4 does (972 nm)."""
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    axes = figure.subplots(1, 2)
-    title = f"{height_nm:.0f} nm above the foil"
-    _grey(axes[0], truth_per_um, f"Truth, {title}", pixel_nm, SILICON_RANGE_PER_UM)
-    _grey(axes[1], recovered_per_um, f"Reconstruction, {title}", pixel_nm, SILICON_RANGE_PER_UM)
+    """Draw a section parallel to the foil, as the paper's Fig. 4 does: what there is of attenuation and of phases.
+
+    Parameters
+    ----------
+    path
+        PNG to write.
+    greys, labels
+        Title -> attenuation in 1/um, and title -> phases, of one shape (along, across).
+    pixel_nm
+        Edge of a pixel, nm.
+    """
+    count = len(greys) + len(labels)
+    rows, columns = next(iter(greys.values())).shape
+    figure = Figure(figsize=(11, 0.5 + 0.55 * -(-count // 2) * max(2.0, 10 * rows / columns)), layout="constrained")
+    panels = figure.subplots(-(-count // 2), 2, squeeze=False).ravel()
+    for axes, (title, image) in zip(panels, greys.items(), strict=False):
+        _grey(axes, image, title, pixel_nm, SILICON_RANGE_PER_UM)
+    for axes, (title, phases) in zip(panels[len(greys) :], labels.items(), strict=False):
+        axes.imshow(phases, cmap=_PHASES, vmin=-0.5, vmax=len(Phase) - 0.5)
+        _bare(axes, title)
+        _scale_bar(axes, pixel_nm, columns, rows)
+    for axes in panels[:count]:
+        axes.set_xlabel("across →", loc="right", fontsize=8)
+        axes.set_ylabel("← along", loc="bottom", fontsize=8)
+    for axes in panels[count:]:
+        axes.set_axis_off()
     _save(figure, path)
 
 
@@ -210,7 +225,9 @@ def draw_thickness(
     published_um: tuple[float, float] | None = None,
 ) -> None:
     """Draw maps of the layer's height above the local foil and their histograms."""
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    rows, columns = next(iter(maps_um.values())).shape
+    high = min(4.2, max(3.4, 0.8 + 3.2 * rows / columns))
+    figure = Figure(figsize=(11, high), layout="constrained")
     axes = figure.subplots(1, len(maps_um) + 1)
     known = np.concatenate([values[np.isfinite(values)] for values in maps_um.values()])
     top = float(np.percentile(known, 99.9)) if known.size else 1.0
@@ -218,13 +235,18 @@ def draw_thickness(
     width = max(1, round(top * 1000 / pixel_nm / 40)) * pixel_nm / 1000
     bins = (np.arange(int(top / width) + 2) - 0.5) * width
     for axis, (name, values) in zip(axes, maps_um.items(), strict=False):
-        image = axis.imshow(values, cmap="viridis", vmin=0, vmax=top)
-        _bare(axis, f"{name.capitalize()}: height of silicon above the foil")
-        _scale_bar(axis, pixel_nm, values.shape[1], values.shape[0])
-        figure.colorbar(image, ax=axis, label="µm", shrink=0.8)
+        edges_um = (0, values.shape[1] * pixel_nm / 1000, values.shape[0] * pixel_nm / 1000, 0)
+        image = axis.imshow(values, cmap="viridis", vmin=0, vmax=top, extent=edges_um)
+        axis.set_title(f"{name.capitalize()}: height of silicon", loc="left")
+        axis.set_xlabel("across, µm")
+        axis.set_ylabel("along the rotation axis, µm")
+        axis.set_facecolor("0.85")  # no height: no silicon, no foil, or too near to where the foil ends
+        figure.colorbar(image, ax=axis, label="height above the local foil, µm", location="bottom", shrink=0.8)
         heights = values[np.isfinite(values)]
         if heights.size:
-            axes[-1].hist(heights, bins=bins, density=True, histtype="step", linewidth=1.5, label=name)
+            axes[-1].hist(
+                heights, bins=bins, density=True, histtype="step", linewidth=1.5, label=name, **STYLES.get(name, {})
+            )
     if published_um is not None:
         mean, sd = published_um
         axes[-1].axvspan(mean - sd, mean + sd, color="0.85", label=f"published {mean:g} ± {sd:g} µm")
@@ -232,21 +254,4 @@ def draw_thickness(
     axes[-1].set_ylabel("share of columns, 1/µm")
     if axes[-1].has_data():
         axes[-1].legend(frameon=False, fontsize=8)
-    _save(figure, path)
-
-
-def draw_profile(path: Path, *, curves: Sequence[Curve], published: tuple[str, float] | None = None) -> None:
-    """Draw attenuation (foil 1, air 0) against distance to the local foil surface."""
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    axes = figure.subplots()
-    for curve in curves:
-        axes.plot(curve.distance_um, curve.values, label=curve.name)
-    if published is not None:
-        axes.axhline(published[1], color="0.5", linestyle="--", linewidth=1, label=published[0])
-    axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
-    axes.set_ylim(-0.05, 0.5)
-    axes.set_xlim(left=-0.5)
-    axes.set_xlabel("distance to the local foil surface, µm")
-    axes.set_ylabel("normalised attenuation (foil 1, air 0)")
-    axes.legend(frameon=False, fontsize=8)
     _save(figure, path)

@@ -3,8 +3,8 @@
 Everything is read from the files of the run, so the page shows what is on disk, whoever made it.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,25 +12,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npsi_twin.comparison.published import zhao2018
 from npsi_twin.errors import DataError
 from npsi_twin.execution import Executor, Progress, in_order, silent, written_whole
 from npsi_twin.morphology.measure import Measurements
+from npsi_twin.morphology.segmentation_recipe import SegmentationRecipe
+from npsi_twin.morphology.smoothing import smoothed
 from npsi_twin.reconstruction.rotation import AxisSearch, RotationAxis
+from npsi_twin.report.budget_section import budget_sections
 from npsi_twin.report.figures import (
-    Curve,
+    SILICON_RANGE_PER_UM,
     draw_axis_search,
-    draw_profile,
     draw_reconstruction,
     draw_scan,
     draw_sections,
     draw_slices,
-    draw_thickness,
 )
+from npsi_twin.report.measured_section import measurement_pictures
 from npsi_twin.report.page import Picture, Section, write_page
 from npsi_twin.report.run_tables import comparison_tables, number
 from npsi_twin.report.slice_viewer import slice_viewer
-from npsi_twin.report.turntable import turned, turntable
+from npsi_twin.report.turntable import Sheets, turned, turntable
 from npsi_twin.specification import Specification
 from npsi_twin.storage.formats import open_scan
 from npsi_twin.storage.hdf5 import open_hdf5
@@ -43,7 +44,8 @@ SECTION_HEIGHT_NM = 972.0
 
 #: Pictures that pages have beside them; which of them, the run decides.
 FIGURES = tuple(
-    f"figures/{name}.png" for name in ("scan", "reconstruction", "slices", "section", "thickness", "profile", "axis")
+    f"figures/{name}.png"
+    for name in ("scan", "reconstruction", "slices", "section", "thickness", "profile", "structure", "accuracy", "axis")
 )
 
 
@@ -123,19 +125,19 @@ def write_run_page(
     executor, progress
         Who draws the parts of the page, and whom to tell how many are drawn.
     """
-    pristine = specification.ageing.condition == "pristine"
-    parts = partial(_part_of_page, folder, measured, pristine)
-    drawn = dict(zip(_PARTS, in_order(executor, parts, _PARTS, stage="report", progress=progress), strict=True))
-    around = turntable({name: drawn[name] for name in ("truth", "recovered")})
-    viewer, *section = drawn["slices"]
+    worker = partial(_part_of_page, folder, specification, measured, comparison)
+    found = in_order(executor, worker, _PARTS, stage="report", progress=progress)
+    drawn = dict(zip(_PARTS, found, strict=True))
+    around = turntable({name: drawn[name].frames for name in ("truth", "recovered")})
+    viewer, *section = drawn["slices"].sections
     sections: list[Section] = [
         viewer,
         *([around] if around is not None else []),
         *comparison_tables(comparison),
-        *budget_picture(folder, specification),
-        *drawn["heights"],
+        *drawn["curves"].sections,
+        *budget_sections(folder, specification),
         *section,
-        *drawn["scan"],
+        *drawn["scan"].sections,
     ]
     with written_whole(folder / "report.html") as path:
         write_page(
@@ -148,43 +150,44 @@ def write_run_page(
 
 
 #: What of a page is drawn by itself, the longest first.
-_PARTS = ("truth", "recovered", "slices", "heights", "scan")
+_PARTS = ("truth", "recovered", "curves", "slices", "scan")
 
 
-def _part_of_page(folder: Path, measured: Mapping[str, Measurements], pristine: bool, part: str) -> Any:
-    """Draw one part of the page of a whole run: frames of bodies, or sections."""
+@dataclass(frozen=True)
+class _Drawn:
+    """One part of a page: sections, or the frames of a body."""
+
+    sections: Sequence[Section] = ()
+    frames: Sheets | None = None
+
+
+def _part_of_page(
+    folder: Path,
+    specification: Specification,
+    measured: Mapping[str, Measurements],
+    comparison: Mapping[str, Any],
+    part: str,
+) -> _Drawn:
+    """Draw one part of the page of a whole run."""
     scan_file = open_scan(folder / "scan.h5")
     pixel_nm = scan_file.beam.pixel_nm
-    match part:
-        case "truth" | "recovered":
-            return turned(folder, part, measured, voxel_nm=pixel_nm)
-        case "slices":
-            has_truth = (folder / "truth.h5").is_file()
-            still, *section = _slice_pictures(folder, pixel_nm) if has_truth else [_rows_picture(folder, pixel_nm)]
-            viewer = slice_viewer(folder, name="attenuation_per_um", unit="1/um", voxel_nm=pixel_nm, still=still)
-            return [viewer, *section]
-        case "heights":
-            return [*_measurement_pictures(folder, measured, pixel_nm, pristine=pristine)]
-        case _:
-            return [_scan_picture(folder, scan_file)]
-
-
-def budget_picture(folder: Path, specification: Specification) -> list[Picture]:
-    """Return the waterfall of the error budget that `run_budget` left in ``budget/`` of a run, if one lies there."""
-    picture, tree = folder / "budget" / "budget.png", folder / "budget" / "budget.json"
-    if not (picture.is_file() and tree.is_file()):
-        return []
-    try:
-        told = json.loads(tree.read_text(encoding="utf-8"))
-        own, name = told["specification_digest"] == specification.digest(), told["specification"]
-        said = " ".join(map(str, told["summary"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{tree}: holds no error budget ({type(error).__name__}: {error}). Remove it, or make it again with "
-            "`npsi-twin budget`."
-        ) from None
-    whose = "of this run's specification" if own else f"of another specification, {name!r}, not of this run's"
-    return [Picture(picture, "Error budget", f"What each step adds to the error of a metric, {whose}. {said}")]
+    if part in ("truth", "recovered"):
+        return _Drawn(frames=turned(folder, part, measured, voxel_nm=pixel_nm))
+    if part == "curves":
+        pictures = measurement_pictures(
+            _figures(folder), measured, comparison, pixel_nm, pristine=specification.ageing.condition == "pristine"
+        )
+        return _Drawn(pictures)
+    if part == "scan":
+        return _Drawn([_scan_picture(folder, scan_file)])
+    has_truth = (folder / "truth.h5").is_file()
+    still, *section = (
+        _slice_pictures(folder, pixel_nm, specification.segmentation)
+        if has_truth
+        else [_rows_picture(folder, pixel_nm)]
+    )
+    viewer = slice_viewer(folder, name="attenuation_per_um", unit="1/um", voxel_nm=pixel_nm, still=still)
+    return _Drawn([viewer, *section])
 
 
 def _rows_picture(
@@ -199,7 +202,8 @@ def _rows_picture(
     return Picture(figure, "Reconstruction", "First, middle and last row.")
 
 
-def _slice_pictures(folder: Path, pixel_nm: float) -> tuple[Picture, Picture]:
+def _slice_pictures(folder: Path, pixel_nm: float, recipe: SegmentationRecipe) -> list[Picture]:
+    """Draw a slice across the needle and, where the volume is high enough, a section parallel to the foil."""
     figures = _figures(folder)
     truth, reconstruction, segmentation = (
         folder / name for name in ("truth.h5", "reconstruction.h5", "segmentation.h5")
@@ -214,62 +218,60 @@ def _slice_pictures(folder: Path, pixel_nm: float) -> tuple[Picture, Picture]:
         recovered_labels=_part(segmentation, "phase", middle),
         pixel_nm=pixel_nm,
     )
-    section = np.s_[:, _foil_row(truth_labels) - round(SECTION_HEIGHT_NM / pixel_nm), :]
-    draw_sections(
-        figures / "section.png",
-        truth_per_um=_part(truth, "attenuation_per_um", section),
-        recovered_per_um=_part(reconstruction, "attenuation_per_um", section),
-        pixel_nm=pixel_nm,
-        height_nm=SECTION_HEIGHT_NM,
+    row = _foil_row(truth_labels) - round(SECTION_HEIGHT_NM / pixel_nm)
+    greys, labels = {}, {}
+    if row >= 0:
+        section = np.s_[:, row, :]
+        greys["Truth: attenuation"] = _part(truth, "attenuation_per_um", section)
+        greys["Reconstruction"] = _part(reconstruction, "attenuation_per_um", section)
+        smooth = _smoothed_section(reconstruction, row, recipe)
+        if smooth is not None:
+            greys[f"Reconstruction after the filter '{recipe.smoothing}'"] = smooth
+        labels = {
+            "Truth: phases": _part(truth, "phase", section),
+            "Segmentation": _part(segmentation, "phase", section),
+        }
+        draw_sections(figures / "section.png", greys=greys, labels=labels, pixel_nm=pixel_nm)
+    slices = Picture(
+        figures / "slices.png",
+        f"Slice {middle}: truth, reconstruction, segmentation, difference",
+        "A slice across the needle, the copper foil at the bottom. The truth keeps partial volumes; its "
+        "carbon-binder is all but invisible at this energy, and the segmentation does not look for it.",
     )
-    return (
-        Picture(
-            figures / "slices.png",
-            f"Slice {middle}: truth, reconstruction, segmentation, difference",
-            "A slice across the needle, the copper foil at the bottom. The truth keeps partial volumes; its "
-            "carbon-binder is all but invisible at this energy, and the segmentation does not look for it.",
-        ),
+    if not greys:
+        return [slices]
+    low, high = SILICON_RANGE_PER_UM
+    return [
+        slices,
         Picture(
             figures / "section.png",
-            "Section parallel to the foil",
-            "At the height above the top of the foil of the pseudo cross-sections in the paper's Fig. 4.",
-        ),
-    )
-
-
-def _measurement_pictures(
-    folder: Path, measured: Mapping[str, Measurements], pixel_nm: float, *, pristine: bool
-) -> list[Picture]:
-    """Draw heights and profile, for the pristine electrode with what the paper prints of them."""
-    figures = _figures(folder)
-    thickness, plateau = zhao2018()["pristine_thickness"], zhao2018()["grey_pristine_plateau"]
-    draw_thickness(
-        figures / "thickness.png",
-        maps_um={name: values.thickness_map_nm / 1000 for name, values in measured.items()},
-        pixel_nm=pixel_nm,
-        published_um=(thickness.number(), thickness.spread or 0.0) if pristine else None,
-    )
-    curves = [
-        Curve(name, values.profile_distance_nm / 1000, values.profile_normalised) for name, values in measured.items()
-    ]
-    draw_profile(
-        figures / "profile.png",
-        curves=curves,
-        published=(f"published pristine plateau {plateau.number():g}", plateau.number()) if pristine else None,
-    )
-    return [
-        Picture(
-            figures / "thickness.png",
-            "Thickness of the layer",
-            "Top of the silicon above the local foil surface, along the rotation axis (down) and across the foil.",
-        ),
-        Picture(
-            figures / "profile.png",
-            "Attenuation against distance to the foil",
-            "Foil 1, air 0, against the distance to the local foil surface. Within a resolution element of the foil "
-            "the recovered curve is the blur of the copper.",
+            f"Section parallel to the foil, {SECTION_HEIGHT_NM:.0f} nm above it",
+            "Seen from above, at the height above the top of the foil of the pseudo cross-sections in the paper's Fig. "
+            f"4; the rotation axis runs down, the foil's width across. Greys reach from {low:g} to {high:g} /µm. The "
+            "raw reconstruction is mostly noise at this scale; what the segmentation decides on is the filtered one.",
         ),
     ]
+
+
+#: Rows on either side that a smoothed section needs: four standard deviations, as scipy cuts a Gaussian, or a kernel.
+_SMOOTHED_BY_ROWS = ("gaussian", "median", "mean", "gaussian-3d", "median-3d")
+
+
+def _smoothed_section(reconstruction: Path, row: int, recipe: SegmentationRecipe) -> NDArray[np.float32] | None:
+    """Return one row as the segmentation's filter leaves it; None where that needs the whole volume."""
+    if recipe.smoothing not in _SMOOTHED_BY_ROWS:
+        return None
+    reach = int(max(4 * recipe.smoothing_sigma_voxels, recipe.smoothing_radius_voxels)) + 2
+    first = max(0, row - reach)
+    band = _part(reconstruction, "attenuation_per_um", np.s_[:, first : row + reach + 1, :])
+    smooth = smoothed(
+        band,
+        recipe.smoothing,
+        sigma_voxels=recipe.smoothing_sigma_voxels,
+        radius_voxels=recipe.smoothing_radius_voxels,
+        strength=recipe.smoothing_strength,
+    )
+    return np.asarray(smooth[:, row - first], np.float32)
 
 
 def write_reconstruction_page(
@@ -300,7 +302,8 @@ def write_reconstruction_page(
         f"({found['rotation_axis_method']}). Stripes taken out of the line integrals: "
         f"{found['stripes_removed_rms']:.2g} root mean square. Bad pixels replaced: {counts['bad_pixels']}; "
         f"transmissions below one count: {counts['clipped']}; saturated: {counts['saturated']}; zingers replaced: "
-        f"{counts['zingers']}; values that were no numbers: {counts['not_finite']}."
+        f"{counts['zingers']}; values that were no numbers: {counts['not_finite']}. "
+        f"Brighter than the flats by more than 10 %, and kept: {counts['brighter']}."
         + (" The dark level is taken as zero." if counts["darks_assumed_zero"] else ""),
     ]
     if not scan_file.pixel_known:

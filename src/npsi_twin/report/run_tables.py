@@ -75,21 +75,61 @@ def comparison_tables(comparison: Mapping[str, Any]) -> list[Table]:
             rows,
         )
     ]
-    accuracy = comparison["segmentation_accuracy"]
-    if accuracy is not None:
-        counts = np.array(accuracy["confusion_layer_true_by_recovered"])
-        names = [name.replace("_", " ") for name in accuracy["phases"]]
-        true, found = counts.sum(axis=1) > 0, counts.sum(axis=0) > 0
-        tables.append(
-            Table(
-                "Segmentation inside the layer",
-                "Voxels of each true phase (rows) by what they were called (columns).",
-                ("true phase", *(name for name, there in zip(names, found, strict=True) if there)),
-                [
-                    (name, *(f"{count}" for count in line[found]))
-                    for name, line, there in zip(names, counts, true, strict=True)
-                    if there
-                ],
-            )
+    return [*tables, *_score_table(comparison.get("label_scores")), *_confusion(comparison["segmentation_accuracy"])]
+
+
+#: Scores of which 1 is the best; of distances and bits it is 0.
+_BEST_IS_ONE = ("dice", "iou", "precision", "recall", "found")
+
+
+def _score_table(scores: Mapping[str, Any] | None) -> list[Table]:
+    """Return how well the labels agree with the truth; nothing without a truth, or where an older version scored."""
+    if scores is None:
+        return []
+    rows = [
+        (
+            _name(name.removesuffix("_bits")),
+            entry["unit"],
+            _with_spread(entry["value"], entry["spread"]),
+            _best(name),
+            entry["note"],
         )
-    return tables
+        for name, entry in scores["quantities"].items()
+    ]
+    return [
+        Table(
+            "How well the segmentation agrees with the truth",
+            "Voxel by voxel (Dice, intersection over union; the layer lies between the foil and the top of the true "
+            "silicon), by the distance of surfaces, and by particles. ± is the standard deviation over blocks of "
+            "slices. The soft Dice holds labels against the true volume fractions, and its ceiling is the best that any labels "
+            "could reach there: partial volumes alone cost that much.",
+            ("score", "unit", "value", "best", "definition"),
+            rows,
+        )
+    ]
+
+
+def _best(name: str) -> str:
+    if "particle_size" in name or "ceiling" in name:
+        return ""
+    return "1" if any(part in name for part in _BEST_IS_ONE) else "0"
+
+
+def _confusion(accuracy: Mapping[str, Any] | None) -> list[Table]:
+    if accuracy is None:
+        return []
+    counts = np.array(accuracy["confusion_layer_true_by_recovered"])
+    names = [name.replace("_", " ") for name in accuracy["phases"]]
+    true, found = counts.sum(axis=1) > 0, counts.sum(axis=0) > 0
+    return [
+        Table(
+            "Segmentation inside the layer",
+            "Voxels of each true phase (rows) by what they were called (columns).",
+            ("true phase", *(name for name, there in zip(names, found, strict=True) if there)),
+            [
+                (name, *(f"{count}" for count in line[found]))
+                for name, line, there in zip(names, counts, true, strict=True)
+                if there
+            ],
+        )
+    ]

@@ -11,6 +11,7 @@ Taken over all frames the variance contains the drift of the beam; taken over pa
 to the same mean, it does not. `inspection` draws it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from warnings import catch_warnings, simplefilter
 import numpy as np
 from numpy.typing import NDArray
 
-from npsi_twin.errors import DataError, IncompatibleError, ParameterError
+from npsi_twin.errors import DataError, IncompatibleError, ParameterError, ResourceError
+from npsi_twin.memory import memory_there
 from npsi_twin.storage.formats import locate, open_scan, unusual_angles
 from npsi_twin.storage.scanfile import Frames, Located, Reading, ThetaUnit, spread_angles
 from npsi_twin.storage.units import ANGLE
@@ -167,9 +169,12 @@ def inspect_scan(
     ------
     DataError
         When there are no projections to look at.
+    ResourceError
+        When what is looked at is larger than the memory, or than a caller allows (`npsi_twin.memory`).
     """
     reading = reading or Reading()
     layout, found = locate(path, reading)
+    _refuse_more_than_memory(path, found)
     angles, missing = _angles_deg(found, theta_unit, reading)
     missing += _missing(found, assume_normalised or reading.line_integrals, pixel_nm)
     verdict = ""
@@ -231,9 +236,11 @@ def _angles_deg(
         ]
     angles = np.asarray(found.theta * factor, np.float64)
     odd = [f"angles: {word.rstrip('.')}" for word in unusual_angles(angles)]
-    turn = np.degrees(np.ptp(angles))
-    if len(angles) > 1 and abs(turn - 180) < 1e-6:
-        odd.append("both 0 and 180 degrees were recorded: one view is there twice, mirrored")
+    first, last = np.degrees(angles.min()), np.degrees(angles.max())
+    for turn, view in ((180, "mirrored"), (360, "a full turn later")):
+        # A hundredth of a step is more than encoders miss their marks by, and less than what an open end leaves.
+        if len(angles) > 1 and abs(last - first - turn) < turn / len(angles) / 100:
+            odd.append(f"both {first:.4g} and {last:.4g} degrees were recorded: one view is there twice, {view}")
     return np.degrees(angles), odd
 
 
@@ -250,6 +257,22 @@ def _missing(found: Located, normalised: bool, pixel_nm: float | None) -> list[s
     if found.energy_kev is None:
         missing.append("no photon energy")
     return missing
+
+
+def _refuse_more_than_memory(path: Path, found: Located) -> None:
+    """Refuse a scan whose frames, as large as the file claims, cannot be looked at, before any is read."""
+    kinds = [frames for frames in (found.projections, found.flats, found.darks) if frames is not None]
+    # Some frames as they are, in double precision, and their deviations; pictures; and a sinogram on its way.
+    largest = max(
+        math.prod(frames.shape[1:]) * (len(_some(frames)) * (frames.dtype.itemsize + 16) + 5 * 8) for frames in kinds
+    )
+    needed, memory = largest + 5 * 8 * found.projections.shape[0] * found.projections.shape[2], memory_there()
+    if needed > memory.size_bytes:
+        raise ResourceError(
+            f"{path}: claims frames of {found.projections.shape[1:]} pixels; looking at some of them needs "
+            f"{needed / 2**30:.3g} GiB of memory; {memory}. Cut the scan, give a larger --max-memory, or use a larger "
+            "machine."
+        )
 
 
 def _finite(image: NDArray[Any]) -> NDArray[np.float64]:

@@ -186,12 +186,14 @@ def _angles(
 
 
 def unusual_angles(angles_rad: NDArray[np.float64]) -> list[str]:
-    """Say what a reconstruction with even weights would not expect of the angles: repeats and gaps.
+    """Say what a reconstruction with even weights would not expect of the angles: repeats, gaps, and another order.
 
     Examples
     --------
     >>> unusual_angles(np.radians([0, 1, 1, 2, 3, 4, 60, 61, 62]))
     ['1 of 9 angles is repeated.', 'a gap of 56 degrees after 4 degrees, the usual step being 1.']
+    >>> unusual_angles(np.radians([0, 120, 60, 180]))
+    ['not in order, 1 of 3 steps goes the other way: taken as they stand, each for the frame in its place.']
     """
     if angles_rad.size < 3:
         return []
@@ -199,6 +201,13 @@ def unusual_angles(angles_rad: NDArray[np.float64]) -> list[str]:
     steps = np.diff(ordered)
     repeated = int(np.count_nonzero(steps < 1e-6))
     words = [f"{repeated} of {ordered.size} angles {'is' if repeated == 1 else 'are'} repeated."] if repeated else []
+    taken = np.diff(np.degrees(angles_rad))
+    forth, back = sorted((np.count_nonzero(taken > 1e-6), np.count_nonzero(taken < -1e-6)), reverse=True)
+    if back:
+        words.append(
+            f"not in order, {back} of {forth + back} steps {'goes' if back == 1 else 'go'} the other way: taken as "
+            "they stand, each for the frame in its place."
+        )
     usual = float(np.median(steps))
     widest = int(np.argmax(steps))
     if usual > 0 and steps[widest] > _GAP * usual:

@@ -105,8 +105,20 @@ def measurements_csv(comparison: Comparison) -> str:
     return text.getvalue()
 
 
-def comparison_json(comparison: Comparison, stage: StageAccuracy | None = None) -> str:
-    """Return a comparison as JSON text: its rows, and where there is a truth, how well segmentation and stage do."""
+def comparison_json(
+    comparison: Comparison, stage: StageAccuracy | None = None, scores: LabelScores | None = None
+) -> str:
+    """Return a comparison as JSON text: its rows, and where there is a truth, how well segmentation and stage do.
+
+    Parameters
+    ----------
+    comparison
+        Rows, and the confusion of phases.
+    stage
+        How well the stage's motion was found, where it is known.
+    scores
+        What `score_labels` found, where there is a truth.
+    """
     tree: dict[str, Any] = {"rows": [asdict(row) for row in comparison.rows], "segmentation_accuracy": None}
     tree["stage_accuracy"] = None if stage is None else asdict(stage)
     accuracy = comparison.accuracy
@@ -120,25 +132,34 @@ def comparison_json(comparison: Comparison, stage: StageAccuracy | None = None) 
             "confusion_true_by_recovered": accuracy.confusion.tolist(),
             "confusion_layer_true_by_recovered": accuracy.confusion_layer.tolist(),
         }
+    tree["label_scores"] = None if scores is None else _scores(scores)
     return json.dumps(without_nan(tree), indent=2, allow_nan=False) + "\n"
 
 
 def scores_tree(scores: LabelScores) -> dict[str, Any]:
     """Return what `score_labels` found as a tree for JSON, with None for what could not be scored or has no end."""
-    curves = {name: getattr(scores, name) for name in ("by_distance", "by_ligament", "by_pore", "particles")}
+    accuracy = scores.accuracy
     tree = {
+        **_scores(scores),
+        "phases": [phase.name.lower() for phase in Phase],
+        "confusion_true_by_recovered": None if accuracy is None else accuracy.confusion.tolist(),
+        "confusion_layer_true_by_recovered": None if accuracy is None else accuracy.confusion_layer.tolist(),
+        "software": scores.made_by.software,
+    }
+    return dict(without_nan(tree))
+
+
+def _scores(scores: LabelScores) -> dict[str, Any]:
+    """Return quantities and curves; the confusion of phases has a home of its own in either file."""
+    curves = {name: getattr(scores, name) for name in ("by_distance", "by_ligament", "by_pore", "particles")}
+    return {
         "quantities": {name: asdict(entry) for name, entry in scores.quantities.items()},
         "curves": {
             name: None if curve is None else {key: np.asarray(values).tolist() for key, values in vars(curve).items()}
             for name, curve in curves.items()
         },
-        "phases": [phase.name.lower() for phase in Phase],
-        "confusion_true_by_recovered": scores.accuracy.confusion.tolist(),
-        "confusion_layer_true_by_recovered": scores.accuracy.confusion_layer.tolist(),
         "recipe_digest": scores.made_by.recipe_digest,
-        "software": scores.made_by.software,
     }
-    return dict(without_nan(tree))
 
 
 def without_nan(tree: Any) -> Any:

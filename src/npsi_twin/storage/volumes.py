@@ -7,7 +7,6 @@ caller. Axes of length 1 that other programs write before (time, channel) or beh
 """
 
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from npsi_twin.errors import DataError, MissingBackendError, ParameterError, ResourceError
 from npsi_twin.execution.files import written_hdf5
+from npsi_twin.memory import memory_there
 from npsi_twin.numpy_files import npz_arrays, open_npy, read_npz
 from npsi_twin.storage.hdf5 import OpenFile, open_hdf5
 from npsi_twin.storage.tiffstack import refuse_claims
@@ -122,18 +122,25 @@ class VolumeFile:
         DataError
             When they cannot be read.
         ResourceError
-            When they are larger than the memory of this machine.
+            When they are larger than the memory of this machine, or than a caller allows (`npsi_twin.memory`).
         """
-        needed = len(rows) * math.prod(self.shape[1:]) * self.dtype.itemsize
-        if needed > _memory_bytes():
-            raise ResourceError(
-                f"{self.path}: {len(rows)} slices of {self.shape[1:]} need {needed / 2**30:.3g} GiB of memory; this "
-                f"machine has {_memory_bytes() / 2**30:.3g} GiB. Cut the volume, or use a larger machine."
-            )
+        self._refuse_more_than_memory(len(rows))
         with _as_volume(self.path):
             values = self._read(slice(rows.start, rows.stop))
             native = values.astype(values.dtype.newbyteorder("="), copy=False)
         return np.asarray(native.view(np.uint8) if native.dtype == bool else native)
+
+    def whole(self) -> Volume:
+        """Return the whole volume; see `read`."""
+        return Volume(self.read(range(self.shape[0])), self.voxel_nm)
+
+    def _refuse_more_than_memory(self, slices: int) -> None:
+        needed, memory = slices * math.prod(self.shape[1:]) * self.dtype.itemsize, memory_there()
+        if needed > memory.size_bytes:
+            raise ResourceError(
+                f"{self.path}: {slices} slices of {self.shape[1:]} need {needed / 2**30:.3g} GiB of memory; {memory}. "
+                "Cut the volume, give a larger --max-memory, or use a larger machine."
+            )
 
     def _read(self, part: slice) -> NDArray[Any]:
         suffix = self.path.suffix.lower()
@@ -145,6 +152,7 @@ class VolumeFile:
 
             return self._of(open_image(self.path, self.name).array, part)
         if suffix == ".npz":
+            self._refuse_more_than_memory(self.shape[0])  # it is unpacked as a whole
             return self._of(read_npz(self.path, [self.name])[self.name], part)
         if suffix == ".npy":
             return np.array(self._of(open_npy(self.path), part))
@@ -158,6 +166,8 @@ class VolumeFile:
                 return np.array(mapped.reshape(self.shape)[part])
             # Slices of their own pages are unpacked one by one; other arrangements as a whole.
             paged = len(file.pages) == self.shape[0]
+            if not paged:
+                self._refuse_more_than_memory(self.shape[0])
             found = file.asarray(key=part) if paged else series.asarray().reshape(self.shape)[part]
             return np.asarray(found.reshape(-1, *self.shape[1:]))
 
@@ -227,8 +237,7 @@ def open_volume(path: Path, name: str | None = None, *, voxel_nm: float | None =
 
 def read_volume(path: Path, name: str | None = None, *, voxel_nm: float | None = None) -> Volume:
     """Read a whole volume (z, y, x); see `open_volume`."""
-    found = open_volume(path, name, voxel_nm=voxel_nm)
-    return Volume(found.read(range(found.shape[0])), found.voxel_nm)
+    return open_volume(path, name, voxel_nm=voxel_nm).whole()
 
 
 @contextmanager
@@ -241,10 +250,6 @@ def _as_volume(path: Path) -> Iterator[None]:
     except Exception as error:
         said = str(error) or type(error).__name__
         raise DataError(f"{path}: cannot be read as a volume ({said}). Write it anew.") from error
-
-
-def _memory_bytes() -> float:
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if hasattr(os, "sysconf") else math.inf
 
 
 @dataclass(frozen=True)

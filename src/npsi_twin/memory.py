@@ -1,0 +1,140 @@
+"""How much memory there is: what the machine has, what its control group allows, or what a caller sets as the most.
+
+A process in a container or under Slurm is ended when it takes more than its control group may, however much memory the
+machine has. The limits of all groups above it count as well.
+"""
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from npsi_twin.errors import ParameterError
+
+#: The most that `limited_memory` allows, in bytes; worker processes inherit it.
+_MOST = "NPSI_TWIN_MAX_MEMORY_BYTES"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """An amount of memory in bytes, and what sets it, for messages: "this machine has", "--max-memory allows"."""
+
+    size_bytes: float
+    set_by: str
+
+    def __str__(self) -> str:
+        return f"{self.set_by} {self.size_bytes / 2**30:.3g} GiB"
+
+
+def memory_there() -> Memory:
+    """Return how much memory this process may take.
+
+    Examples
+    --------
+    >>> with limited_memory("2MiB"):
+    ...     print(memory_there())
+    --max-memory allows 0.00195 GiB
+    """
+    known = hasattr(os, "sysconf")
+    physical = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if known else math.inf
+    found = [
+        Memory(physical, "this machine has"),
+        Memory(control_group_bytes(), "the control group of this process (a container, or a job) allows"),
+        Memory(float(os.environ.get(_MOST, math.inf)), "--max-memory allows"),
+    ]
+    return min(found, key=lambda memory: memory.size_bytes)
+
+
+@contextmanager
+def limited_memory(most: str | None) -> Iterator[None]:
+    """Let `memory_there` answer at most this for a while; None changes nothing.
+
+    Parameters
+    ----------
+    most
+        An amount such as ``"8GiB"``.
+
+    Raises
+    ------
+    ParameterError
+        When that is no amount of memory.
+    """
+    if most is None:
+        yield
+        return
+    before = os.environ.get(_MOST)
+    os.environ[_MOST] = str(memory_bytes(most))
+    try:
+        yield
+    finally:
+        os.environ.pop(_MOST)
+        os.environ.update({} if before is None else {_MOST: before})
+
+
+def memory_bytes(text: str) -> float:
+    """Read an amount of memory, in bytes.
+
+    Raises
+    ------
+    ParameterError
+        When it is none.
+
+    Examples
+    --------
+    >>> memory_bytes("1.5 GiB"), memory_bytes("500MB")
+    (1610612736.0, 500000000.0)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT])(i?)B\s*", text)
+    if found is None:
+        raise ParameterError(f"--max-memory: got {text!r}; write a number with kB, MB, GB, TB, or KiB, MiB, GiB, TiB.")
+    number, prefix, binary = found.groups()
+    return float(number) * math.pow(1024 if binary else 1000, "KMGT".index(prefix.upper()) + 1)
+
+
+def control_group_bytes(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> float:
+    """Return the memory that the control groups of this process allow, in bytes; infinity where there is no limit.
+
+    Parameters
+    ----------
+    groups
+        Which groups it is in, as Linux tells it (cgroups(7)): a line ``0::PATH`` of version 2, or one of version 1
+        that names the controller ``memory``.
+    mounted
+        Where the groups are seen as folders.
+
+    Returns
+    -------
+    float
+        The smallest limit of the groups from there up.
+
+    Examples
+    --------
+    >>> control_group_bytes(Path("/nowhere"))
+    inf
+    """
+    try:
+        lines = groups.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return math.inf  # no Linux
+    smallest = math.inf
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if number != "0" and "memory" not in controllers.split(","):
+            continue
+        top, name = (mounted, "memory.max") if number == "0" else (mounted / "memory", "memory.limit_in_bytes")
+        here = top / path.lstrip("/")
+        # In a container the path may be the host's, of which the container sees the top alone.
+        for folder in (here, *here.parents):
+            if folder.is_relative_to(top):
+                smallest = min(smallest, _limit(folder / name))
+    return smallest
+
+
+def _limit(file: Path) -> float:
+    try:
+        return float(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none is set there: version 2 says "max"
+        return math.inf
