@@ -79,12 +79,13 @@ def test_the_run_is_complete_and_says_how_it_was_made(run, tiny):
 def test_a_whole_run_verifies_and_its_crate_says_what_was_made_from_what(run):
     found = verify(run)
     assert (found.status, found.sound, found.of("given")) == ("complete", True, [])
-    assert {finding.file for finding in found.findings} == set(FILES)
+    files = {*FILES, *(f"figures/{path.name}" for path in (run / "figures").iterdir())}
+    assert {finding.file for finding in found.findings} == files
     graph = {entity["@id"]: entity for entity in json.loads((run / CRATE).read_text())["@graph"]}
     referred = re.findall(r'"@id": "([^"]*)"', json.dumps(list(graph.values())))
     assert {name for name in referred if not name.startswith("http")} <= graph.keys()
     assert {entry["@id"] for entry in graph["#stage-segment"]["object"]} == {"specification.toml", "reconstruction.h5"}
-    assert {entry["@id"] for entry in graph["#run"]["result"]} == set(FILES) - {"specification.toml"}
+    assert {entry["@id"] for entry in graph["#run"]["result"]} == files - {"specification.toml"}
     assert graph["#stage-scan"]["description"] == "projector: fourier"
     rocrate = pytest.importorskip("rocrate.rocrate", reason="rocrate is not installed")
     crate = rocrate.ROCrate(str(run))
