@@ -7,7 +7,7 @@ which the colour-blind tell apart, too) and by line, so that a print in grey can
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -60,7 +60,9 @@ def profiles(measured: Mapping[str, Measurements]) -> dict[str, list[Curve]]:
     return found
 
 
-def _tidy(axes: Axes, title: str, across: str, upwards: str, place: str = "upper right") -> None:
+def _tidy(
+    axes: Axes, title: str, across: str, upwards: str, place: Literal["upper right", "lower right"] = "upper right"
+) -> None:
     axes.set_title(title, loc="left")
     axes.set_xlabel(across)
     axes.set_ylabel(upwards)

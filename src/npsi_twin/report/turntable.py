@@ -26,7 +26,7 @@ from npsi_twin.report.slice_viewer import Thinned, smallest_factor
 from npsi_twin.volumes import Phase
 
 #: Frames of a whole turn; voxels that are drawn at most; larger edge of a frame, pixels.
-FRAMES, _LARGEST, _EDGE = 12, 1_000_000, 360
+FRAMES, _LARGEST, _EDGE = 10, 1_000_000, 360
 #: Directions of light, a third of those of a single picture: large frames are worth more than soft shadows.
 _SKY, _LAMP = 20, 3
 #: Near enough to shade the pores; a further reach costs more time than it shows.
