@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from npsi_twin.report.figures import PHASE_COLOURS
-from npsi_twin.report.page import Picture, Table, Turntable, write_page
+from npsi_twin.report.page import ColourBar, Picture, Table, Turntable, write_page
 from npsi_twin.volumes import Phase
 
 CHROMIUM = shutil.which("chromium")
@@ -44,12 +44,13 @@ def page(tmp_path_factory, write_run, still, viewer):
     folder = tmp_path_factory.mktemp("page")
     arrays = write_run(folder)
     frame = still(folder).data_uri
+    colours = ColourBar(frame, ["0", "0.36 or more"], "foil 1, air 0")
     table = Table("Numbers", "N", ("name", "value"), [("b", "10 ± 1"), ("a", "–"), ("d", "-2.5"), ("c", "9")])
     write_page(
         folder / "report.html",
         title="<script>document.title = 'run'</script>",
         summary=["<img src=x onerror=alert(1)>"],
-        sections=[viewer(folder), Turntable("Around", "C", [0, 120, 240], {"Truth": [frame] * 3}), table],
+        sections=[viewer(folder), Turntable("Around", "C", [0, 120, 240], {"Truth": [frame] * 3}, colours), table],
         provenance={},
     )
     return folder, arrays
@@ -187,7 +188,26 @@ def test_a_page_prints_on_paper_without_its_controls(page, tmp_path):
         capture_output=True, timeout=90, check=True,
     )  # fmt: skip
     assert done.returncode == 0
-    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+    pdf = (tmp_path / "page.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF")
+    # A leaf of a PDF's tree of pages is a /Page, the tree's own nodes are /Pages.
+    assert 1 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 3
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="needs pdftotext (Debian package poppler-utils)")
+def test_the_print_holds_what_the_page_says_and_not_its_controls(page, tmp_path):
+    subprocess.run(
+        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+         f"--print-to-pdf={tmp_path / 'page.pdf'}", (page[0] / "report.html").as_uri()],
+        capture_output=True, timeout=90, check=True,
+    )  # fmt: skip
+    done = subprocess.run(
+        ["pdftotext", "-layout", tmp_path / "page.pdf", "-"], capture_output=True, text=True, check=True
+    )
+    for told in ("Numbers", "10 ± 1", "Around", "Still. for paper", "foil 1, air 0", "Provenance"):
+        assert told in done.stdout, told
+    for control in ("Keys: 1, 2, 3", "camera", "silicon (foil saturates)"):
+        assert control not in done.stdout, control
 
 
 def test_pictures_that_are_none_are_not_needed_to_read_the_page(tmp_path, still):

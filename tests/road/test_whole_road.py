@@ -157,8 +157,8 @@ def test_the_comparison_scores_labels_in_every_way(run):
 
 def test_the_page_needs_no_network(run):
     page = (run / "report.html").read_text()
-    # Five figures, and the turntables of truth and recovered.
-    assert page.count("data:image/png;base64,") == 5 + 2 * FRAMES
+    # Seven figures, the turntables of truth and recovered, and the strip of their colours.
+    assert page.count("data:image/png;base64,") == 7 + 2 * FRAMES + 1
     assert "://" not in page  # base64 has no colon, and "http" by chance
     assert page.count("<script") == 2  # the volumes of the slice viewer, and the page's own
 

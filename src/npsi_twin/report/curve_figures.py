@@ -7,7 +7,7 @@ which the colour-blind tell apart, too) and by line, so that a print in grey can
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -60,7 +60,9 @@ def profiles(measured: Mapping[str, Measurements]) -> dict[str, list[Curve]]:
     return found
 
 
-def _tidy(axes: Axes, title: str, across: str, upwards: str) -> None:
+def _tidy(
+    axes: Axes, title: str, across: str, upwards: str, place: Literal["upper right", "lower right"] = "upper right"
+) -> None:
     axes.set_title(title, loc="left")
     axes.set_xlabel(across)
     axes.set_ylabel(upwards)
@@ -68,7 +70,7 @@ def _tidy(axes: Axes, title: str, across: str, upwards: str) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc=place)
 
 
 def draw_profiles(path: Path, *, curves: Mapping[str, list[Curve]], published: tuple[str, float] | None = None) -> None:
@@ -83,7 +85,7 @@ def draw_profiles(path: Path, *, curves: Mapping[str, list[Curve]], published: t
     published
         What the paper prints for the plateau: legend and value.
     """
-    figure = Figure(figsize=(11 if len(curves) > 1 else 7, 3.6), layout="constrained")
+    figure = Figure(figsize=(11 if len(curves) > 1 else 7, 3.6), layout="tight")
     panels = np.atleast_1d(figure.subplots(1, max(1, len(curves)), sharey=True))
     top = 0.3
     for axes, (surface, lines) in zip(panels, curves.items(), strict=False):
@@ -129,7 +131,7 @@ def draw_structure(path: Path, *, measured: Mapping[str, Measurements]) -> bool:
     there = [kind for kind in panels if any(m.curves.get(kind, np.empty(0)).size for m in measured.values())]
     if not there:
         return False
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = Figure(figsize=(11, 3.4), layout="tight")
     for axes, kind in zip(np.atleast_1d(figure.subplots(1, len(there))), there, strict=True):
         for name, numbers in measured.items():
             points = numbers.curves.get(kind, np.empty((2, 0)))
@@ -159,7 +161,7 @@ def draw_accuracy(path: Path, *, curves: Mapping[str, Any]) -> None:
         ``by_distance``, ``by_ligament`` and ``by_pore`` as ``comparison.json`` holds them: ``edges_nm``, ``share`` and
         ``n``, with None for what is infinite or empty.
     """
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    figure = Figure(figsize=(11, 3.6), layout="tight")
     distance, size = figure.subplots(1, 2, sharey=True)
     if curves["by_distance"] is not None:
         middle, share, _ = _classes(curves["by_distance"])
@@ -175,7 +177,7 @@ def draw_accuracy(path: Path, *, curves: Mapping[str, Any]) -> None:
         if curves[kind] is not None:
             middle, share, _ = _classes(curves[kind])
             size.plot(middle, share, label=label, markersize=4, **style)
-    _tidy(size, "By size of the true feature", "local thickness, nm", "")
+    _tidy(size, "By size of the true feature", "local thickness, nm", "", "lower right")
     size.set_xlim(left=0)
     distance.set_ylim(-0.03, 1.03)
     _save(figure, path)

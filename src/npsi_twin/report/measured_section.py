@@ -70,10 +70,10 @@ def _profile(figures: Path, measured: Mapping[str, Measurements], *, pristine: b
             figures / "profile.png",
             "Attenuation against height above the foil",
             "Foil 1, air 0. Heights count from the foil's own surface under each column (left) or from the plane "
-            "through it, as a flat section would (right), where a rough foil mixes copper into the lowest heights. Bands are "
-            f"the standard deviation over blocks of slices; heights that less than {100 * LEAST_SHARE:.0f} % of the "
-            "columns reach are left out. Within a resolution element of the foil the recovered curve is the blur of "
-            "the copper.",
+            "through it, as a flat section would (right), where a rough foil mixes copper into the lowest heights. "
+            "Bands are the standard deviation over blocks of slices. Heights that less than "
+            f"{100 * LEAST_SHARE:.0f} % of the columns reach are left out. Within a resolution element of the foil "
+            "the recovered curve is the blur of the copper.",
         )
     ]
 
@@ -91,8 +91,9 @@ def _heights(figures: Path, measured: Mapping[str, Measurements], pixel_nm: floa
             figures / "thickness.png",
             "Thickness of the layer",
             "Top of the silicon above the local foil surface, seen from above; grey where there is no silicon, or "
-            "where the needle's flank is too near. Streaks across in the recovered map are slices that were smoothed and "
-            "thresholded each by itself: noise that neighbouring slices do not share moves the top of a slice.",
+            "where the needle's flank is too near. Streaks across in the recovered map are slices that were "
+            "smoothed and thresholded each by itself: noise that neighbouring slices do not "
+            "share moves the top of a slice.",
         )
     ]
 

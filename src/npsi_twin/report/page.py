@@ -67,6 +67,15 @@ class SliceViewer:
 
 
 @dataclass(frozen=True)
+class ColourBar:
+    """What colours mean: a strip of them as a data URI, numbers at equal distances along it, and what they count."""
+
+    strip: str
+    ticks: Sequence[str]
+    label: str
+
+
+@dataclass(frozen=True)
 class Turntable:
     """Bodies seen from all around.
 
@@ -78,6 +87,8 @@ class Turntable:
         Azimuth of every frame.
     frames
         Name of a body -> its frames as data URIs, one an angle.
+    colours
+        What the colours mean; None where they mean nothing.
     """
 
     kind: ClassVar[str] = "turntable"
@@ -85,6 +96,7 @@ class Turntable:
     caption: str
     angles_deg: Sequence[float]
     frames: Mapping[str, Sequence[str]]
+    colours: ColourBar | None = None
 
 
 Section = Picture | Table | SliceViewer | Turntable

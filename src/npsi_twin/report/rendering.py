@@ -239,7 +239,9 @@ def render(bodies: Bodies, recipe: RenderingRecipe | None = None) -> Rendering:
     return seen
 
 
-def render_around(bodies: Bodies, recipe: RenderingRecipe, azimuths_deg: Sequence[float]) -> Iterator[Rendering]:
+def render_around(
+    bodies: Bodies, recipe: RenderingRecipe, azimuths_deg: Sequence[float], *, sky: int = _SKY, lamp: int = _LAMP
+) -> Iterator[Rendering]:
     """Render bodies from several sides, smoothing them once.
 
     Parameters
@@ -248,6 +250,8 @@ def render_around(bodies: Bodies, recipe: RenderingRecipe, azimuths_deg: Sequenc
         As for `render`.
     azimuths_deg
         Azimuths of the camera in place of the recipe's.
+    sky, lamp
+        Directions from which light comes, at least one each: fewer are faster, and shade in coarser steps.
 
     Yields
     ------
@@ -256,10 +260,11 @@ def render_around(bodies: Bodies, recipe: RenderingRecipe, azimuths_deg: Sequenc
     """
     volumes = _volumes(bodies, recipe)
     for azimuth_deg in azimuths_deg:
-        yield _seen(bodies, volumes, recipe.model_copy(update={"azimuth_deg": float(azimuth_deg)}))
+        here = recipe.model_copy(update={"azimuth_deg": float(azimuth_deg)})
+        yield _seen(bodies, volumes, here, _sky(sky), _lamp(here, lamp))
 
 
-def _seen(bodies: Bodies, volumes: Volumes, recipe: RenderingRecipe) -> Rendering:
+def _seen(bodies: Bodies, volumes: Volumes, recipe: RenderingRecipe, sky: Floats, lamp: Floats) -> Rendering:
     """Cast the rays of one picture."""
     right, up, towards = _camera(recipe.azimuth_deg, recipe.elevation_deg)
     shape = np.array(bodies.silicon.shape)
@@ -267,9 +272,8 @@ def _seen(bodies: Bodies, volumes: Volumes, recipe: RenderingRecipe) -> Renderin
     # Half the extent of the voxels' block along both axes of the picture, in whole pixels.
     half = [math.ceil(float(np.abs(axis) @ shape) / 2 / pixel - 1e-9) for axis in (right, up)]
     columns, rows = (2 * h * recipe.samples_per_edge for h in half)
-    lamp = _lamp(recipe)
     view = View(
-        right, up, towards, pixel / recipe.samples_per_edge, _sky(), lamp,
+        right, up, towards, pixel / recipe.samples_per_edge, sky, lamp,
         recipe.sky_share, recipe.sky_reach_nm / bodies.voxel_nm, recipe.haze_per_um * bodies.voxel_nm / 1000,
     )  # fmt: skip
     body = np.zeros((rows, columns), np.uint8)
@@ -302,21 +306,21 @@ def _camera(azimuth_deg: float, elevation_deg: float) -> tuple[Floats, Floats, F
     return right, math.cos(e) * height - math.sin(e) * level, math.cos(e) * level + math.sin(e) * height
 
 
-def _sky() -> Floats:
+def _sky(count: int = _SKY) -> Floats:
     """Spread directions evenly over the sphere (Fibonacci's lattice)."""
-    k = np.arange(_SKY) + 0.5
-    height, angle = 1 - 2 * k / _SKY, math.pi * (1 + math.sqrt(5)) * k
+    k = np.arange(count) + 0.5
+    height, angle = 1 - 2 * k / count, math.pi * (1 + math.sqrt(5)) * k
     across = np.sqrt(1 - height**2)
     return np.stack([across * np.cos(angle), height, across * np.sin(angle)], axis=1)
 
 
-def _lamp(recipe: RenderingRecipe) -> Floats:
+def _lamp(recipe: RenderingRecipe, count: int = _LAMP) -> Floats:
     """Return directions towards the middle of the lamp and around it."""
     right, up, middle = _camera(recipe.azimuth_deg + recipe.lamp_azimuth_deg, recipe.lamp_elevation_deg)
     tilt = math.radians(recipe.lamp_radius_deg) * math.sqrt(0.5)  # half the disk lies within
     around = [
         math.cos(tilt) * middle + math.sin(tilt) * (math.cos(turn) * right + math.sin(turn) * up)
-        for turn in 2 * math.pi * np.arange(_LAMP - 1) / (_LAMP - 1)
+        for turn in 2 * math.pi * np.arange(count - 1) / max(1, count - 1)
     ]
     return np.array([middle, *around])
 

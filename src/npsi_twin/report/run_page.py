@@ -219,7 +219,8 @@ def _slice_pictures(folder: Path, pixel_nm: float, recipe: SegmentationRecipe) -
         pixel_nm=pixel_nm,
     )
     row = _foil_row(truth_labels) - round(SECTION_HEIGHT_NM / pixel_nm)
-    greys, labels = {}, {}
+    greys: dict[str, NDArray[np.floating]] = {}
+    labels: dict[str, NDArray[np.integer]] = {}
     if row >= 0:
         section = np.s_[:, row, :]
         greys["Truth: attenuation"] = _part(truth, "attenuation_per_um", section)
@@ -227,10 +228,7 @@ def _slice_pictures(folder: Path, pixel_nm: float, recipe: SegmentationRecipe) -
         smooth = _smoothed_section(reconstruction, row, recipe)
         if smooth is not None:
             greys[f"Reconstruction after the filter '{recipe.smoothing}'"] = smooth
-        labels = {
-            "Truth: phases": _part(truth, "phase", section),
-            "Segmentation": _part(segmentation, "phase", section),
-        }
+        labels["Segmentation (yellow: silicon)"] = _part(segmentation, "phase", section)
         draw_sections(figures / "section.png", greys=greys, labels=labels, pixel_nm=pixel_nm)
     slices = Picture(
         figures / "slices.png",

@@ -101,8 +101,8 @@ def _score_table(scores: Mapping[str, Any] | None) -> list[Table]:
             "How well the segmentation agrees with the truth",
             "Voxel by voxel (Dice, intersection over union; the layer lies between the foil and the top of the true "
             "silicon), by the distance of surfaces, and by particles. ± is the standard deviation over blocks of "
-            "slices. The soft Dice holds labels against the true volume fractions, and its ceiling is the best that any labels "
-            "could reach there: partial volumes alone cost that much.",
+            "slices. The soft Dice holds labels against the true volume fractions, and its ceiling is the best that "
+            "any labels could reach there: partial volumes alone cost that much.",
             ("score", "unit", "value", "best", "definition"),
             rows,
         )

@@ -19,22 +19,24 @@ from PIL import Image
 
 from npsi_twin.errors import DataError
 from npsi_twin.morphology.measure import Measurements
-from npsi_twin.report.page import Turntable
+from npsi_twin.report.page import ColourBar, Turntable
 from npsi_twin.report.rendering import Bodies, RenderingRecipe, render_around
-from npsi_twin.report.sheet import painted
+from npsi_twin.report.sheet import ATTENUATION_COLOURS, LARGEST_ATTENUATION, painted
 from npsi_twin.report.slice_viewer import Thinned, smallest_factor
 from npsi_twin.volumes import Phase
 
 #: Frames of a whole turn; voxels that are drawn at most; larger edge of a frame, pixels.
-FRAMES, _LARGEST, _EDGE = 15, 1_000_000, 240
+FRAMES, _LARGEST, _EDGE = 10, 1_000_000, 360
+#: Directions of light, a third of those of a single picture: large frames are worth more than soft shadows.
+_SKY, _LAMP = 20, 3
 #: Near enough to shade the pores; a further reach costs more time than it shows.
 _SKY_REACH_NM = 400.0
 
 
 #: Files of a run folder with labels and with attenuation.
 _SOURCES = {"truth": ("truth.h5", "truth.h5"), "recovered": ("segmentation.h5", "reconstruction.h5")}
-#: RGBA frames on sheets of one size, (frames, rows, columns, 4).
-Sheets = NDArray[np.float64]
+#: Frames on sheets of one size, (frames, rows, columns, 4): colour on white, and 255 where anything is seen.
+Sheets = NDArray[np.uint8]
 
 
 def turned(folder: Path, name: str, measured: Mapping[str, Measurements], *, voxel_nm: float) -> Sheets | None:
@@ -87,10 +89,11 @@ def turntable(sheets: Mapping[str, Sheets | None]) -> Turntable | None:
     frames = {name: [_as_uri(sheet[cut]) for sheet in sheets] for name, sheets in turns.items()}
     return Turntable(
         "In three dimensions",
-        "Silicon coloured by attenuation (blue little, red much) on the grey foil; drag a picture or move the slider. "
-        "Carbon-binder is not drawn.",
+        "Silicon, coloured by its attenuation, on the grey foil; drag a picture or move the slider. What was recovered "
+        "is paler than the truth because blur mixes silicon with its pores. Carbon-binder is not drawn.",
         _angles(),
         frames,
+        _colour_bar(),
     )
 
 
@@ -133,20 +136,32 @@ def _turned(seen: Bodies) -> Sheets:
         surface="volume",
         sky_reach_nm=_SKY_REACH_NM,
     )
-    pictures = [painted(picture) for picture in render_around(seen, recipe, _angles())]
+    pictures = [painted(picture) for picture in render_around(seen, recipe, _angles(), sky=_SKY, lamp=_LAMP)]
     rows, columns = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
-    sheets = np.zeros((len(pictures), rows, columns, 4))
+    sheets = np.full((len(pictures), rows, columns, 4), (255, 255, 255, 0), np.uint8)
     for sheet, picture in zip(sheets, pictures, strict=True):
         # Every picture's middle is the volume's, and its edges are even.
         top, left = (rows - picture.shape[0]) // 2, (columns - picture.shape[1]) // 2
-        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+        opacity, place = picture[..., 3:], np.s_[top : top + picture.shape[0], left : left + picture.shape[1]]
+        sheet[place][..., :3] = np.rint(255 * (picture[..., :3] * opacity + 1 - opacity))
+        sheet[place][..., 3:] = 255 * (opacity > 0)
     return sheets
 
 
-def _as_uri(rgba: NDArray[np.float64]) -> str:
-    """Return a picture on white in 64 colours: a quarter of the bytes, and no difference that one sees."""
-    opacity = rgba[..., 3:]
-    rgb = np.rint(255 * (rgba[..., :3] * opacity + 1 - opacity)).astype(np.uint8)
+def _colour_bar() -> ColourBar:
+    """Return what the colours mean, as a strip of the picture's own colours."""
+    colours = np.rint(255 * ATTENUATION_COLOURS(np.linspace(0, 1, 256))[None, :, :3]).astype(np.uint8)
+    ticks = [f"{LARGEST_ATTENUATION * k / 4:.2g}" for k in range(4)]
+    return ColourBar(
+        _as_uri(np.repeat(colours, 12, axis=0)),
+        [*ticks, f"{LARGEST_ATTENUATION:g} or more"],
+        "normalised attenuation of silicon (foil 1, air 0)",
+    )
+
+
+def _as_uri(rgb: NDArray[np.uint8]) -> str:
+    """Return a picture in 64 colours: a quarter of the bytes, and no difference that one sees."""
     stream = io.BytesIO()
-    Image.fromarray(rgb).quantize(64, dither=Image.Dither.NONE).save(stream, format="png", optimize=True)
+    picture = Image.fromarray(np.ascontiguousarray(rgb[..., :3]))
+    picture.quantize(64, dither=Image.Dither.NONE).save(stream, format="png", compress_level=6)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
