@@ -112,7 +112,7 @@ def learned(changes):
 
 
 def doses(preset, scratch):
-    """Say how much of the silicon is found at each dose, by a forest that learnt from phantoms and by the paper's way."""
+    """Say how much of the silicon is found at each dose, by a forest that learnt from others and by the paper's way."""
     for number, (name, (detector, low, high)) in enumerate(DOSES.items()):
         changes = {f"microscope.detector.{field}": value for field, value in detector.items()}
         truth, attenuation, paper = scanned(preset, changes, scratch / f"dose-{number}")

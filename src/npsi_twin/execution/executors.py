@@ -234,12 +234,16 @@ class LocalProcesses:
 _one_at_a_time = Lock()
 
 
+def _other_code(why: object) -> IncompatibleError:
+    return IncompatibleError(
+        f"dask: a worker has other code of npsi-twin than the process that began the run ({why}), so that its bytes might "
+        "differ. Install the same version on all of them."
+    )
+
+
 def _on_worker(function: Callable[[Task], Result], threads: int | None, code: str, task: Task) -> Result:
     if code_sha256() != code:
-        raise IncompatibleError(
-            "dask: a worker has other code of npsi-twin than the process that began the run, so that its bytes might "
-            "differ. Install the same version on all of them."
-        )
+        raise _other_code("its hash differs")
     with _one_at_a_time, using_threads(threads):
         return function(task)
 
@@ -270,10 +274,15 @@ class DaskCluster:
                 number = futures.pop(future)
                 try:
                     result = future.result()
-                except (dask.KilledWorker, CancelledError) as error:
+                except dask.KilledWorker as error:
                     raise ResourceError(
                         f"{tasks[number]}: the Dask cluster lost it ({error}). Its workers ran out of memory or time; "
                         "give --max-memory for lower slabs, look at their logs, and go on with --resume."
+                    ) from None
+                except CancelledError as error:
+                    raise ResourceError(
+                        f"{tasks[number]}: the Dask scheduler is gone, or gave it up ({error}). Start scheduler and "
+                        "workers again, and go on with --resume."
                     ) from None
                 future.release()  # or it would be made again where the worker that holds it is lost
                 yield number, result
@@ -332,6 +341,8 @@ def opened_executor(
         try:
             shown = "dashboard" in client.scheduler_info()["services"]
             progress(f"Dask dashboard: {client.dashboard_link if shown else 'none, the scheduler lacks bokeh'}", 0, 1)
+            if not client.scheduler_info()["workers"]:
+                progress(f"{scheduler} has no worker yet: the run waits for one", 0, 1)
             yield DaskCluster(client, threads)
         finally:
             client.close()
@@ -356,11 +367,15 @@ def cluster_memory(scheduler: str) -> Memory:
     ------
     ParameterError, MissingBackendError, ResourceError
         As `opened_executor`.
+    IncompatibleError
+        When a worker has other code.
     """
     client = _connected(scheduler)
     try:
         told = [worker["memory_limit"] for worker in client.scheduler_info()["workers"].values()]
         there = [memory.size_bytes for memory in client.run(memory_there).values()]
+    except (ImportError, AttributeError) as error:
+        raise _other_code(error) from None
     finally:
         client.close()
     # Dask says 0 where it was told of no limit.
