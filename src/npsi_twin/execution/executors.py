@@ -236,8 +236,8 @@ _one_at_a_time = Lock()
 
 def _other_code(why: object) -> IncompatibleError:
     return IncompatibleError(
-        f"dask: a worker has other code of npsi-twin than the process that began the run ({why}), so that its bytes might "
-        "differ. Install the same version on all of them."
+        f"dask: a worker has other code of npsi-twin than the process that began the run ({why}), so that its bytes "
+        "might differ. Install the same version on all of them."
     )
 
 
