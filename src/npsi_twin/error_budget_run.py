@@ -180,7 +180,8 @@ def run_budget(
         When the folder holds a budget of another request.
     """
     recipe = ErrorBudgetRecipe() if recipe is None else recipe
-    check_resources(Costs([StageCost("chain", 0.0, workers * chain_bytes(specification), 1e7)], workers), folder)
+    costs = Costs([StageCost("chain", 0.0, workers * chain_bytes(specification), 1e7)], workers)
+    check_resources(costs, folder, scheduler=scheduler, overwrite=overwrite)
     # The rest of the design decides which chains are played, not what comes out of one.
     request = {
         "budget": specification.digest(),

@@ -4,12 +4,14 @@ import json
 import shutil
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import tifffile
 
+from npsi_twin import plan
 from npsi_twin.errors import (
     IncompleteError,
     NotConvergedError,
@@ -234,6 +236,15 @@ def test_everything_of_a_case_is_on_disk_before_its_record_has_its_place(tmp_pat
     assert {folder / "images", tree / "cases/one", tree / "cases/one/image.zarr"} <= {*events[:last]}
     assert events[last + 1 :] == [folder / "cases"]
     assert (folder / "cases/one/image.zarr/0").read_text() == "x"
+
+
+def test_a_finished_set_asks_for_no_more_disk(npz_set, tmp_path, monkeypatch):
+    folder = tmp_path / "set"
+    shutil.copytree(npz_set, folder)
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    make(folder, resume=True)
+    with pytest.raises(ResourceError, match="of disk"):
+        make(folder, count=3, resume=True)
 
 
 def test_low_memory_makes_low_slabs_of_the_base(tmp_path):

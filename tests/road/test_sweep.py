@@ -4,7 +4,6 @@ import csv
 import json
 import shutil
 import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -288,15 +287,11 @@ def test_memory_decides_the_slabs_of_the_base(tmp_path, monkeypatch):
     assert load_specification(tmp_path / "sweep" / "base.toml") == lower
 
 
+@pytest.mark.filterwarnings("ignore")  # Dask's own, of ports and sockets
 def test_a_dask_cluster_makes_the_same_bytes(made, tmp_path):
     distributed = pytest.importorskip("distributed", reason="Dask is the extra 'dask'")
-    with (
-        warnings.catch_warnings(),
-        distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None
-        ) as cluster,
-    ):
-        warnings.simplefilter("ignore")
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "protocol": "tcp"}
+    with distributed.LocalCluster(**options, dashboard_address="127.0.0.1:0") as cluster:
         make_sweep(parse_sweep(SMALL), tmp_path / "sweep", scheduler=cluster.scheduler_address, threads=1)
     assert _bytes(tmp_path / "sweep") == _bytes(made[0])
 

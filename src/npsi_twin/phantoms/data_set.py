@@ -129,10 +129,12 @@ def make_phantoms(
     available_projector(asked.execution.projector)
 
     def costs(execution: ExecutionRecipe) -> Costs:
-        return _costs(recipe, asked.model_copy(update={"execution": execution}), workers)
+        return _costs(recipe, asked.model_copy(update={"execution": execution}), recipe.count, workers)
 
     base = asked.model_copy(update={"execution": slabs_within(asked.execution, max_memory, costs)})
-    check_resources(_costs(recipe, base, workers), folder)
+    there = len(list(folder.glob(f"{CASES}/*/case.json"))) if resume else 0
+    left = _costs(recipe, base, max(0, recipe.count - there), workers)
+    check_resources(left, folder, scheduler=scheduler, overwrite=overwrite)
     drawn = [draw_specimen(recipe, ranges, base, number, seeds=seeds) for number in range(recipe.specimens)]
     if recipe.layout == "nnunet" and all(specimen.split == "test" for specimen in drawn):
         raise ParameterError(
@@ -191,13 +193,13 @@ def asked_phantoms(folder: Path) -> tuple[PhantomRecipe, Ranges, Specification]:
     return recipe, load_ranges(folder / RANGES), load_specification(folder / BASE)
 
 
-def _costs(recipe: PhantomRecipe, base: Specification, workers: int) -> Costs:
-    """Return what the set will cost: every worker walks a road of its own, and leaves image and labels."""
+def _costs(recipe: PhantomRecipe, base: Specification, count: int, workers: int) -> Costs:
+    """Return what so many cases will cost: every worker walks a road of its own, and leaves image and labels."""
     one = plan_twin(base)
     kept: float = math.prod(truth_grid(base).shape) * _BYTES_A_VOXEL
     kept += one.only("scan").disk_bytes if recipe.keep_projections else 0
-    disk = recipe.count * kept + workers * one.disk_bytes
-    return Costs([StageCost("phantoms", recipe.count * one.seconds, workers * one.memory_bytes, disk)], workers)
+    disk = count * kept + min(workers, count) * one.disk_bytes
+    return Costs([StageCost("phantoms", count * one.seconds, workers * one.memory_bytes, disk)], workers)
 
 
 def _check_count(run: RunFolder, recipe: PhantomRecipe) -> None:

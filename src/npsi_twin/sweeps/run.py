@@ -231,7 +231,8 @@ def make_sweep(
     execution = slabs_within(sweep.base.execution, max_memory, costs)
     sweep = replace(sweep, base=sweep.base.model_copy(update={"execution": execution}))
     twins = _chosen(draw_twins(sweep), only)
-    check_resources(_costs(sweep, len(twins), workers), folder)
+    left = sum(not (resume and (folder / TWINS / f"{twin.key}.json").is_file()) for twin in twins)
+    check_resources(_costs(sweep, left, workers), folder, scheduler=scheduler, overwrite=overwrite)
     request = {
         "sweep": sweep_text(sweep),
         "base": sweep.base.digest(),
