@@ -87,7 +87,6 @@ class _Request(_Part):
 class _Arguments(_Part):
     only: list[str] = []
     pixel_nm: float | None = None
-    slab_rows: int | None = Field(default=None, ge=1)
     allowed_roots: list[_Text] = []
 
 
