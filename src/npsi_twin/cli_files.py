@@ -139,8 +139,9 @@ def score_label_file(
     Example: npsi-twin score ilastik.h5 --truth runs/study --meaning 1=void,2=silicon,3=current_collector
     """
     from npsi_twin.comparison.label_scores import score_labels
+    from npsi_twin.costs import check_file
     from npsi_twin.execution import write_text_whole
-    from npsi_twin.plan import check_file, score_file_bytes
+    from npsi_twin.plan import score_file_bytes
     from npsi_twin.storage.measurements import scores_tree
     from npsi_twin.storage.own_labels import open_truth, read_labels, true_volume
     from npsi_twin.storage.volumes import open_volume

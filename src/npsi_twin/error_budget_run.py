@@ -35,6 +35,7 @@ from npsi_twin.comparison.error_budget import (
     draw_orders,
     share_error,
 )
+from npsi_twin.costs import Costs, StageCost, check_resources
 from npsi_twin.errors import DataError, NotConvergedError
 from npsi_twin.execution import (
     ExecutionRecipe,
@@ -49,7 +50,6 @@ from npsi_twin.execution import (
 )
 from npsi_twin.imaging_chain import SWITCHES, Chain, chain_bytes, chain_of, forget, play
 from npsi_twin.morphology.measure import measure
-from npsi_twin.plan import Costs, StageCost, check_resources
 from npsi_twin.provenance import finish, remember
 from npsi_twin.recipes import Recipe, parameter
 from npsi_twin.report.budget_picture import waterfall_figure

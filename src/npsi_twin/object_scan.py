@@ -15,6 +15,7 @@ from warnings import warn
 import numpy as np
 
 from npsi_twin import stages
+from npsi_twin.costs import check_resources, slabs_within
 from npsi_twin.errors import DataError, IncompatibleError, OutOfRangeWarning, ParameterError
 from npsi_twin.execution import (
     ExecutionRecipe,
@@ -29,7 +30,7 @@ from npsi_twin.execution import (
     write_text_whole,
 )
 from npsi_twin.execution.shards import Slab
-from npsi_twin.plan import check_resources, plan_object_scan, slabs_within
+from npsi_twin.plan import plan_object_scan
 from npsi_twin.projectors.choice import available_projector
 from npsi_twin.provenance import finish, input_facts, remember
 from npsi_twin.seeds import Seeds

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from npsi_twin import analysis, stages
+from npsi_twin.costs import Costs, check_file, check_resources, slabs_within
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.errors import DataError, ParameterError
 from npsi_twin.execution import (
@@ -30,16 +31,7 @@ from npsi_twin.execution.locks import check_free
 from npsi_twin.morphology.forest import load_forest
 from npsi_twin.morphology.measure import MeasurementRecipe, measure, relabel
 from npsi_twin.morphology.segmentation import SegmentationRecipe, chosen_method, segment
-from npsi_twin.plan import (
-    Costs,
-    check_file,
-    check_resources,
-    measure_file_bytes,
-    plan_reconstruction,
-    plan_twin,
-    segment_file_bytes,
-    slabs_within,
-)
+from npsi_twin.plan import measure_file_bytes, plan_reconstruction, plan_twin, segment_file_bytes
 from npsi_twin.projectors.choice import available_projector
 from npsi_twin.provenance import finish, input_facts, remember
 from npsi_twin.report.run_page import FIGURES, write_reconstruction_page, write_run_page

@@ -8,10 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from npsi_twin import cli, plan, twin
+from npsi_twin.costs import Costs, StageCost, check_resources
 from npsi_twin.errors import ResourceError
 from npsi_twin.execution import run_folder
 from npsi_twin.memory import Memory, memory_there
-from npsi_twin.plan import Costs, StageCost, check_resources, plan_reconstruction, plan_twin
+from npsi_twin.plan import plan_reconstruction, plan_twin
 from npsi_twin.specification import preset_specification
 from npsi_twin.storage.formats import open_scan
 from npsi_twin.variations import with_values

@@ -22,6 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from npsi_twin.costs import Costs, StageCost, check_resources, slabs_within
 from npsi_twin.errors import DataError, ParameterError
 from npsi_twin.execution import (
     ExecutionRecipe,
@@ -42,7 +43,7 @@ from npsi_twin.phantoms.data_card import data_card
 from npsi_twin.phantoms.draws import PhantomRecipe, case_name, draw_specimen, phantom_base, split_of
 from npsi_twin.phantoms.layouts import CASES, NNUNET_FOLDER, Split, check_layout
 from npsi_twin.phantoms.ranges import Ranges, load_ranges
-from npsi_twin.plan import Costs, StageCost, check_resources, plan_twin, slabs_within
+from npsi_twin.plan import plan_twin
 from npsi_twin.projectors.choice import available_projector
 from npsi_twin.provenance import finish, remember
 from npsi_twin.seeds import Seeds

@@ -26,6 +26,7 @@ from typing import Any
 
 from npsi_twin.analysis import COMPARISON, MEASURED_MAPS
 from npsi_twin.comparison.agreement import compare
+from npsi_twin.costs import Costs, StageCost, check_resources, slabs_within
 from npsi_twin.errors import (
     DataError,
     IncompatibleError,
@@ -49,7 +50,7 @@ from npsi_twin.execution import (
     written_whole,
 )
 from npsi_twin.morphology.measure import measure
-from npsi_twin.plan import Costs, StageCost, check_resources, plan_twin, slabs_within
+from npsi_twin.plan import plan_twin
 from npsi_twin.provenance import finish, remember
 from npsi_twin.specification import Specification, to_toml
 from npsi_twin.stages import TRUTH
