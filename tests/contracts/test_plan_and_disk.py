@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from npsi_twin import cli, plan, twin
+from npsi_twin import cli, costs, plan, twin
 from npsi_twin.costs import Costs, StageCost, check_resources
 from npsi_twin.errors import ResourceError
 from npsi_twin.execution import run_folder
@@ -31,7 +31,7 @@ def scanned(tmp_path_factory):
 @pytest.fixture
 def free_disk(monkeypatch):
     """Give a function that says how much disk is free."""
-    return lambda size: monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: Usage(1e15, 1e15 - size, size))
+    return lambda size: monkeypatch.setattr(costs.shutil, "disk_usage", lambda _: Usage(1e15, 1e15 - size, size))
 
 
 def test_a_resumed_run_needs_disk_for_what_is_missing_alone(scanned, free_disk):
@@ -97,7 +97,7 @@ def test_virtual_files_need_their_slabs_alone():
 
 
 def test_a_control_group_counts_as_the_machine(monkeypatch, tmp_path):
-    monkeypatch.setattr(plan, "memory_there", lambda: Memory(1e6, "the control group of this process allows"))
+    monkeypatch.setattr(costs, "memory_there", lambda: Memory(1e6, "the control group of this process allows"))
     with pytest.raises(ResourceError, match="control group of this process allows"):
         check_resources(plan_twin(preset_specification("tiny")), tmp_path)
 
@@ -109,12 +109,12 @@ def test_a_cluster_is_judged_by_its_smallest_worker(monkeypatch, tmp_path):
         asked.append(scheduler)
         return Memory(4e8, f"the smallest worker of {scheduler} has")
 
-    monkeypatch.setattr(plan, "cluster_memory", worker)
+    monkeypatch.setattr(costs, "cluster_memory", worker)
     costs = plan_twin(preset_specification("tiny"))
     assert costs.only("scan").memory_bytes > 4e8 > costs.only("electrode", "axis, filters").memory_bytes
     with pytest.raises(ResourceError, match=r"scan: needs .* the smallest worker of tcp://there:1 has"):
         check_resources(costs, tmp_path, scheduler="tcp://there:1")
-    monkeypatch.setattr(plan, "memory_there", lambda: Memory(1e6, "this machine has"))
+    monkeypatch.setattr(costs, "memory_there", lambda: Memory(1e6, "this machine has"))
     with pytest.raises(ResourceError, match="axis, filters: needs .* this machine has"):
         check_resources(costs, tmp_path, scheduler="tcp://there:1")
     assert asked == ["tcp://there:1"]

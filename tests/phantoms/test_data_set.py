@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from npsi_twin import plan
+from npsi_twin import costs
 from npsi_twin.errors import (
     IncompleteError,
     NotConvergedError,
@@ -241,7 +241,7 @@ def test_everything_of_a_case_is_on_disk_before_its_record_has_its_place(tmp_pat
 def test_a_finished_set_asks_for_no_more_disk(npz_set, tmp_path, monkeypatch):
     folder = tmp_path / "set"
     shutil.copytree(npz_set, folder)
-    monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    monkeypatch.setattr(costs.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
     make(folder, resume=True)
     with pytest.raises(ResourceError, match="of disk"):
         make(folder, count=3, resume=True)
