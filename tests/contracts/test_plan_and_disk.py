@@ -110,13 +110,13 @@ def test_a_cluster_is_judged_by_its_smallest_worker(monkeypatch, tmp_path):
         return Memory(4e8, f"the smallest worker of {scheduler} has")
 
     monkeypatch.setattr(costs, "cluster_memory", worker)
-    costs = plan_twin(preset_specification("tiny"))
-    assert costs.only("scan").memory_bytes > 4e8 > costs.only("electrode", "axis, filters").memory_bytes
+    planned = plan_twin(preset_specification("tiny"))
+    assert planned.only("scan").memory_bytes > 4e8 > planned.only("electrode", "axis, filters").memory_bytes
     with pytest.raises(ResourceError, match=r"scan: needs .* the smallest worker of tcp://there:1 has"):
-        check_resources(costs, tmp_path, scheduler="tcp://there:1")
+        check_resources(planned, tmp_path, scheduler="tcp://there:1")
     monkeypatch.setattr(costs, "memory_there", lambda: Memory(1e6, "this machine has"))
     with pytest.raises(ResourceError, match="axis, filters: needs .* this machine has"):
-        check_resources(costs, tmp_path, scheduler="tcp://there:1")
+        check_resources(planned, tmp_path, scheduler="tcp://there:1")
     assert asked == ["tcp://there:1"]
 
 
