@@ -230,7 +230,8 @@ def test_a_run_without_truth_has_its_page(run, tmp_path):
     page = (folder / "report.html").read_text()
     assert "<h2>Slices: reconstruction, segmentation</h2>" in page
     assert "no truth is known" in page
-    assert page.count("data:image/png;base64,") == 4 + FRAMES
+    assert page.count("data:image/png;base64,") == 5 + FRAMES + 1
+    assert "paler than the truth" not in page
 
 
 def test_overwriting_leaves_nothing_of_the_old_run(tiny, tmp_path):

@@ -21,6 +21,7 @@ def measurement_pictures(
     pixel_nm: float,
     *,
     pristine: bool,
+    by_slice: bool,
 ) -> list[Picture]:
     """Draw what was measured, for the pristine electrode with what the paper prints of it.
 
@@ -36,6 +37,8 @@ def measurement_pictures(
         Edge of a voxel, nm.
     pristine
         Whether the electrode is the pristine one.
+    by_slice
+        Whether every slice was smoothed by itself before it was segmented.
     """
     found = []
     scores = comparison.get("label_scores")  # runs of older versions have none
@@ -51,8 +54,12 @@ def measurement_pictures(
                 "on either side of an interface no labels can be sure of.",
             )
         )
-    return [*found, *_profile(figures, measured, pristine=pristine), *_heights(figures, measured, pixel_nm, pristine),
-            *_structure(figures, measured)]  # fmt: skip
+    return [
+        *found,
+        *_profile(figures, measured, pristine=pristine),
+        *_heights(figures, measured, pixel_nm, pristine=pristine, by_slice=by_slice),
+        *_structure(figures, measured),
+    ]
 
 
 def _profile(figures: Path, measured: Mapping[str, Measurements], *, pristine: bool) -> list[Picture]:
@@ -78,8 +85,14 @@ def _profile(figures: Path, measured: Mapping[str, Measurements], *, pristine: b
     ]
 
 
-def _heights(figures: Path, measured: Mapping[str, Measurements], pixel_nm: float, pristine: bool) -> list[Picture]:
+def _heights(
+    figures: Path, measured: Mapping[str, Measurements], pixel_nm: float, *, pristine: bool, by_slice: bool
+) -> list[Picture]:
     thickness = zhao2018()["pristine_thickness"]
+    streaks = (
+        " Streaks across in the recovered map are slices that were smoothed and segmented each by itself: noise that "
+        "neighbouring slices do not share moves the top of a slice."
+    )
     draw_thickness(
         figures / "thickness.png",
         maps_um={name: values.thickness_map_nm / 1000 for name, values in measured.items()},
@@ -91,9 +104,7 @@ def _heights(figures: Path, measured: Mapping[str, Measurements], pixel_nm: floa
             figures / "thickness.png",
             "Thickness of the layer",
             "Top of the silicon above the local foil surface, seen from above; grey where there is no silicon, or "
-            "where the needle's flank is too near. Streaks across in the recovered map are slices that were "
-            "smoothed and thresholded each by itself: noise that neighbouring slices do not "
-            "share moves the top of a slice.",
+            f"where the needle's flank is too near.{streaks if by_slice else ''}",
         )
     ]
 

@@ -175,7 +175,12 @@ def _part_of_page(
         return _Drawn(frames=turned(folder, part, measured, voxel_nm=pixel_nm))
     if part == "curves":
         pictures = measurement_pictures(
-            _figures(folder), measured, comparison, pixel_nm, pristine=specification.ageing.condition == "pristine"
+            _figures(folder),
+            measured,
+            comparison,
+            pixel_nm,
+            pristine=specification.ageing.condition == "pristine",
+            by_slice=not specification.segmentation.smoothing.endswith("-3d"),
         )
         return _Drawn(pictures)
     if part == "scan":

@@ -33,6 +33,7 @@ _SKY, _LAMP = 20, 3
 _SKY_REACH_NM = 400.0
 
 
+_PALER = " What was recovered is paler than the truth because blur mixes silicon with its pores."
 #: Files of a run folder with labels and with attenuation.
 _SOURCES = {"truth": ("truth.h5", "truth.h5"), "recovered": ("segmentation.h5", "reconstruction.h5")}
 #: Frames on sheets of one size, (frames, rows, columns, 4): colour on white, and 255 where anything is seen.
@@ -89,8 +90,8 @@ def turntable(sheets: Mapping[str, Sheets | None]) -> Turntable | None:
     frames = {name: [_as_uri(sheet[cut]) for sheet in sheets] for name, sheets in turns.items()}
     return Turntable(
         "In three dimensions",
-        "Silicon, coloured by its attenuation, on the grey foil; drag a picture or move the slider. What was recovered "
-        "is paler than the truth because blur mixes silicon with its pores. Carbon-binder is not drawn.",
+        "Silicon, coloured by its attenuation, on the grey foil; drag a picture or move the slider. Carbon-binder is "
+        f"not drawn.{_PALER if len(turns) > 1 else ''}",
         _angles(),
         frames,
         _colour_bar(),
