@@ -145,6 +145,7 @@ def draw_structure(path: Path, *, measured: Mapping[str, Measurements]) -> bool:
             else:
                 step = x[1] - x[0] if len(x) > 1 else x[0]
                 axes.stairs(y, [x[0] - step, *x], label=name, linewidth=1.5, **style)
+        axes.margins(y=0.25)  # room for the legend
         _tidy(axes, *panels[kind])
     _save(figure, path)
     return True
