@@ -5,7 +5,7 @@ from scipy import ndimage
 
 from npsi_twin.errors import DataError
 from npsi_twin.morphology.collector import find_collector
-from npsi_twin.morphology.layer_view import LayerView
+from npsi_twin.morphology.layer_view import LayerView, _error_of_mean
 from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.volumes import Phase, Volume
 
@@ -151,9 +151,22 @@ def lifted(gaussian_field):
     return solid, Volume(image.astype(np.float32), voxel)
 
 
-def test_the_foils_flank_is_not_taken_for_the_peak_of_a_sparse_layer_that_has_lifted(lifted):
+@pytest.mark.parametrize("along", [0.0, 1.0])
+def test_errors_of_means_are_those_of_smoothed_noise(along):
+    noise = np.random.default_rng(3).normal(0, 1, (16, 900, 160))
+    smooth = ndimage.gaussian_filter(noise, (along, 0.0, 1.0), mode="nearest")
+    everywhere = np.ones((16, 160), bool)
+    told = np.mean([_error_of_mean(smooth[:, y], everywhere) for y in range(900)])
+    # neighbouring blocks share some noise: a tenth of the error at most between columns, two between slices; the
+    # spread of 900 means is known to 1 / sqrt(1800) = 2.4 %. Errors from voxels would be 0.53 and 0.28 of it.
+    assert 0.7 < told / smooth.mean(axis=(0, 2)).std() < 1.07
+
+
+@pytest.mark.parametrize("along", [0.0, 1.0])
+def test_the_foils_flank_is_not_taken_for_the_peak_of_a_sparse_layer_that_has_lifted(lifted, along):
+    """Nor is noise taken for signal that a filter across slices has made alike in neighbouring ones."""
     _, image = lifted
-    smooth = ndimage.gaussian_filter(np.asarray(image.values), (0.0, 1.0, 1.0), mode="nearest")
+    smooth = ndimage.gaussian_filter(np.asarray(image.values), (along, 1.0, 1.0), mode="nearest")
     reach, air = LayerView(image, smooth, find_collector(image), 3.0).reach
     # 160 voxels from foil to top; blur and smoothing round the top by some four voxels
     assert 154 <= reach <= 170
