@@ -11,10 +11,10 @@ Where the flank has fallen below half of the peak, the layer **has lifted**, and
 
 The mean attenuation at a height is lowest in air, which may also lie under a layer that has lifted. A height carries
 signal where its mean exceeds that by `SIGNAL_ENDS_AT` of the way to the peak and by two standard errors of the
-difference of two heights of air. The layer ends where the signal does that begins at the peak, or, beyond a gap, one that reaches
-`LIFTED_REACHES` of the peak and `LIFTED_ERRORS`. Air begins where, from there outwards, the mean cannot be told from
-the lowest any more, by the same two standard errors. They come from the means of blocks: smoothed noise is correlated,
-and the spread over voxels would make its errors half as large.
+difference of two heights of air. The layer ends where the signal does that begins at the peak, or, beyond a gap, one
+that reaches `LIFTED_REACHES` of the peak and `LIFTED_ERRORS`. Air begins where, from there outwards, the mean cannot be
+told from the lowest any more, by the same two standard errors. They come from the means of blocks: smoothed noise is
+correlated, and the spread over voxels would make its errors half as large.
 
 Holds for a layer on a foil at the bottom of the slices, with air in view above it.
 """
@@ -122,8 +122,8 @@ def _error_of_mean(sample: FloatArray, inside: NDArray[np.bool_]) -> float:
         full = 2 * count >= slices * _BLOCK[1]
         number = int(np.count_nonzero(full))
         if number >= enough:
-            return float((total[full] / count[full]).std()) / number**0.5
-    return float(sample[inside].std(dtype=np.float64)) / np.count_nonzero(inside) ** 0.5
+            return float((total[full] / count[full]).std() / np.sqrt(number))
+    return float(sample[inside].std(dtype=np.float64) / np.sqrt(np.count_nonzero(inside)))
 
 
 def _block_sums(values: NDArray[Any], block: tuple[int, int]) -> NDArray[np.float64]:
