@@ -4,17 +4,18 @@ Takes -> gives: attenuation, smoothed attenuation and the foil that was found ->
 `segmentation` sees, and which holds nothing else.
 
 The model. The height of a voxel's centre is counted from the foil's local surface. Copper's blurred **flank** is what
-falls from the foil without a break; the layer's peak is sought beyond it, and within the rim of the field, where what
-is bright is an artefact. (Ten voxels from the foil the flank still outshines a layer of sparse lithiated silicon.)
+falls from the foil without a break; the layer's peak lies beyond it, where the mean falls farthest on its way outwards.
+(Eight voxels from the foil the flank still outshines a layer of sparse lithiated silicon; what is bright up to the rim
+of the field, an artefact of the reconstruction, falls nowhere.)
 Where nothing rises beyond the flank, the layer is thin and falls into air together with it: its peak is at the foil.
 Where the flank has fallen below half of the peak, the layer **has lifted**, and begins beyond it.
 
-The mean attenuation at a height is lowest in air, which may also lie under a layer that has lifted. A height carries
-signal where its mean exceeds that by `SIGNAL_ENDS_AT` of the way to the peak and by two standard errors of the
-difference of two heights of air. The layer ends where the signal does that begins at the peak, or, beyond a gap, one
-that reaches `LIFTED_REACHES` of the peak and `LIFTED_ERRORS`. Air begins where, from there outwards, the mean cannot be
-told from the lowest any more, by the same two standard errors. They come from the means of blocks: smoothed noise is
-correlated, and the spread over voxels would make its errors half as large.
+Beyond the peak the mean attenuation is lowest in air. A height carries signal where its mean exceeds that by
+`SIGNAL_ENDS_AT` of the way to the peak and by two standard errors of the difference of two heights of air. The layer
+ends where the signal does that begins at the peak, or, beyond a gap, one that reaches `LIFTED_REACHES` of the peak and
+`LIFTED_ERRORS`. Air begins where, from there outwards, the mean cannot be told from the lowest any more, by the same
+two standard errors. They come from the means of blocks: smoothed noise is correlated, and the spread over voxels would
+make its errors half as large.
 
 Holds for a layer on a foil at the bottom of the slices, with air in view above it.
 """
@@ -134,19 +135,18 @@ def _block_sums(values: NDArray[Any], block: tuple[int, int]) -> NDArray[np.floa
 
 
 def _peak(profile: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[int, int]:
-    """Return where the foil's flank ends, and where beyond it and within the rim the mean is largest.
+    """Return where the foil's flank ends, and the height beyond it from which the mean falls farthest.
 
     Both are 0 where nothing rises beyond the flank.
     """
     if profile.size >= 2:
         rises = np.flatnonzero(np.diff(profile) > 0)
         valley = int(rises[0]) if rises.size else profile.size - 1
-        lowest = int(np.argmin(profile))
-        above = profile - profile[lowest]
-        # what does not come down again before the rim of the field is an artefact
-        rim = 1 + int(np.flatnonzero(above <= 2 * 2**0.5 * errors[lowest])[-1])
-        for flank, peak in ((valley, valley + int(np.argmax(profile[valley:rim]))), (0, 0)):
-            if above[peak] > SHOWS_ERRORS * errors[lowest]:
+        # by how much each height exceeds what lies beyond it: an artefact that rises up to the rim does not fall again,
+        # and a gap under the layer, which may be darker than air, does not count
+        fall = profile - np.minimum.accumulate(profile[::-1])[::-1]
+        for flank, peak in ((valley, valley + int(np.argmax(fall[valley:]))), (0, 0)):
+            if fall[peak] > SHOWS_ERRORS * errors[peak + int(np.argmin(profile[peak:]))]:
                 return flank, peak
     raise DataError(
         "segment: nothing above the foil attenuates more than the noise; a layer of silicon is needed to "
