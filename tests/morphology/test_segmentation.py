@@ -5,7 +5,7 @@ from scipy import ndimage
 
 from npsi_twin.errors import DataError
 from npsi_twin.morphology.collector import find_collector
-from npsi_twin.morphology.layer_view import LayerView
+from npsi_twin.morphology.layer_view import LayerView, _error_of_mean
 from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.volumes import Phase, Volume
 
@@ -134,12 +134,14 @@ def test_what_is_bright_beyond_the_air_is_no_silicon(build_needle):
     assert dice(needle.labels.values, silicon.astype(np.uint8), Phase.SILICON) > 0.75
 
 
-@pytest.fixture(scope="module")
-def lifted(gaussian_field):
+@pytest.fixture(scope="module", params=[0.0, 0.0003])
+def lifted(request, gaussian_field):
     """A sparse layer, 0.8 % of copper in the mean, that hangs 14 voxels above a foil whose blurred flank outshines it.
 
     The flank falls as in a reconstruction, P / 2 exp(-h / 2 voxels): 3.5 voxels out it has ten times the layer's mean.
+    Then it may undershoot: beside what is so bright a filter leaves the gap darker than air.
     """
+    undershoot = request.param
     rng = np.random.default_rng(11)
     shape, voxel = (16, 260, 200), 50.0
     row = np.arange(shape[1])[None, :, None]
@@ -147,13 +149,27 @@ def lifted(gaussian_field):
     grey = 0.0045 * solid + 0.0471 * (row >= 220)
     tails = np.exp(-np.abs(np.arange(-16, 17)) / 2)
     image = ndimage.convolve1d(grey, tails / tails.sum(), axis=1) + rng.normal(0, 0.0015, shape)
+    image -= undershoot * np.exp(-(((row - 206) / 6) ** 2))
     assert solid[:, 60:206].mean() * 0.0045 == pytest.approx(0.0077 * 0.0471, rel=0.1)
     return solid, Volume(image.astype(np.float32), voxel)
 
 
-def test_the_foils_flank_is_not_taken_for_the_peak_of_a_sparse_layer_that_has_lifted(lifted):
+@pytest.mark.parametrize("along", [0.0, 1.0])
+def test_errors_of_means_are_those_of_smoothed_noise(along):
+    noise = np.random.default_rng(3).normal(0, 1, (16, 900, 160))
+    smooth = ndimage.gaussian_filter(noise, (along, 0.0, 1.0), mode="nearest")
+    everywhere = np.ones((16, 160), bool)
+    told = np.mean([_error_of_mean(smooth[:, y], everywhere) for y in range(900)])
+    # neighbouring blocks share some noise: a tenth of the error at most between columns, two between slices; the
+    # spread of 900 means is known to 1 / sqrt(1800) = 2.4 %. Errors from voxels would be 0.53 and 0.28 of it.
+    assert 0.7 < told / smooth.mean(axis=(0, 2)).std() < 1.07
+
+
+@pytest.mark.parametrize("along", [0.0, 1.0])
+def test_the_foils_flank_is_not_taken_for_the_peak_of_a_sparse_layer_that_has_lifted(lifted, along):
+    """Nor is noise taken for signal that a filter across slices has made alike in neighbouring ones."""
     _, image = lifted
-    smooth = ndimage.gaussian_filter(np.asarray(image.values), (0.0, 1.0, 1.0), mode="nearest")
+    smooth = ndimage.gaussian_filter(np.asarray(image.values), (along, 1.0, 1.0), mode="nearest")
     reach, air = LayerView(image, smooth, find_collector(image), 3.0).reach
     # 160 voxels from foil to top; blur and smoothing round the top by some four voxels
     assert 154 <= reach <= 170

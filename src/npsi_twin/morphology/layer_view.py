@@ -4,17 +4,18 @@ Takes -> gives: attenuation, smoothed attenuation and the foil that was found ->
 `segmentation` sees, and which holds nothing else.
 
 The model. The height of a voxel's centre is counted from the foil's local surface. Copper's blurred **flank** is what
-falls from the foil without a break; the layer's peak is sought beyond it, and within the rim of the field, where what
-is bright is an artefact. (Ten voxels from the foil the flank still outshines a layer of sparse lithiated silicon.)
+falls from the foil without a break; the layer's peak lies beyond it, where the mean falls farthest on its way outwards.
+(Eight voxels from the foil the flank still outshines a layer of sparse lithiated silicon; what is bright up to the rim
+of the field, an artefact of the reconstruction, falls nowhere.)
 Where nothing rises beyond the flank, the layer is thin and falls into air together with it: its peak is at the foil.
 Where the flank has fallen below half of the peak, the layer **has lifted**, and begins beyond it.
 
-The mean attenuation at a height is lowest in air, which may also lie under a layer that has lifted. A height carries
-signal where its mean exceeds that by `SIGNAL_ENDS_AT` of the way to the peak and by two standard errors of the
-difference. The layer ends where the signal does that begins at the peak, or, beyond a gap, one that reaches
-`LIFTED_REACHES` of the peak and `LIFTED_ERRORS`. Air begins where, from there outwards, the mean cannot be told from
-the lowest any more, by the same two standard errors. They come from the means of blocks: smoothed noise is correlated,
-and the spread over voxels would make its errors half as large.
+Beyond the peak the mean attenuation is lowest in air. A height carries signal where its mean exceeds that by
+`SIGNAL_ENDS_AT` of the way to the peak and by two standard errors of the difference of two heights of air. The layer
+ends where the signal does that begins at the peak, or, beyond a gap, one that reaches `LIFTED_REACHES` of the peak and
+`LIFTED_ERRORS`. Air begins where, from there outwards, the mean cannot be told from the lowest any more, by the same
+two standard errors. They come from the means of blocks: smoothed noise is correlated, and the spread over voxels would
+make its errors half as large.
 
 Holds for a layer on a foil at the bottom of the slices, with air in view above it.
 """
@@ -40,8 +41,10 @@ LIFTED_REACHES = 0.15
 LIFTED_ERRORS = 5.0
 #: Errors of the lowest mean by which a peak exceeds it where there is a layer: more than the six of air.
 SHOWS_ERRORS = 8.0
-#: Width of the blocks whose means give the error of a height's mean, voxels: some times what a smoothing reaches.
-_BLOCK = 16
+#: Slices and columns of the blocks whose means give the error of a height's mean: as far as a smoothing reaches along,
+#: some times as far across. With fewer than `_ENOUGH` of them, blocks are of single slices.
+_BLOCK = (4, 16)
+_ENOUGH = 16
 
 
 @dataclass(frozen=True)
@@ -115,29 +118,35 @@ class LayerView:
 
 def _error_of_mean(sample: FloatArray, inside: NDArray[np.bool_]) -> float:
     """Return the standard error of a height's mean, from the means of blocks, since smoothed noise is correlated."""
-    edges = np.arange(0, sample.shape[1], _BLOCK)
-    count = np.add.reduceat(inside, edges, axis=1, dtype=np.intp)
-    total = np.add.reduceat(np.where(inside, sample, 0.0), edges, axis=1, dtype=np.float64)
-    full = 2 * count >= _BLOCK
-    if np.count_nonzero(full) < 2:
-        return float(sample[inside].std(dtype=np.float64)) / np.count_nonzero(inside) ** 0.5
-    return float((total[full] / count[full]).std() / np.count_nonzero(full) ** 0.5)
+    for slices, enough in ((_BLOCK[0], _ENOUGH), (1, 2)):
+        count, total = (_block_sums(of, (slices, _BLOCK[1])) for of in (inside, np.where(inside, sample, 0.0)))
+        full = 2 * count >= slices * _BLOCK[1]
+        number = int(np.count_nonzero(full))
+        if number >= enough:
+            return float((total[full] / count[full]).std() / np.sqrt(number))
+    return float(sample[inside].std(dtype=np.float64) / np.sqrt(np.count_nonzero(inside)))
+
+
+def _block_sums(values: NDArray[Any], block: tuple[int, int]) -> NDArray[np.float64]:
+    """Sum the blocks of a map (z, x)."""
+    along, across = (np.arange(0, n, step) for n, step in zip(values.shape, block, strict=True))
+    rows = np.add.reduceat(values, across, axis=1, dtype=np.float64)
+    return np.asarray(np.add.reduceat(rows, along, axis=0))
 
 
 def _peak(profile: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[int, int]:
-    """Return where the foil's flank ends, and where beyond it and within the rim the mean is largest.
+    """Return where the foil's flank ends, and the height beyond it from which the mean falls farthest.
 
     Both are 0 where nothing rises beyond the flank.
     """
     if profile.size >= 2:
         rises = np.flatnonzero(np.diff(profile) > 0)
         valley = int(rises[0]) if rises.size else profile.size - 1
-        lowest = int(np.argmin(profile))
-        above = profile - profile[lowest]
-        # what does not come down again before the rim of the field is an artefact
-        rim = 1 + int(np.flatnonzero(above <= 2 * np.hypot(errors, errors[lowest]))[-1])
-        for flank, peak in ((valley, valley + int(np.argmax(profile[valley:rim]))), (0, 0)):
-            if above[peak] > SHOWS_ERRORS * errors[lowest]:
+        # by how much each height exceeds what lies beyond it: an artefact that rises up to the rim does not fall again,
+        # and a gap under the layer, which may be darker than air, does not count
+        fall = profile - np.minimum.accumulate(profile[::-1])[::-1]
+        for flank, peak in ((valley, valley + int(np.argmax(fall[valley:]))), (0, 0)):
+            if fall[peak] > SHOWS_ERRORS * errors[peak + int(np.argmin(profile[peak:]))]:
                 return flank, peak
     raise DataError(
         "segment: nothing above the foil attenuates more than the noise; a layer of silicon is needed to "
@@ -184,16 +193,16 @@ def layer_extent(
     profile = np.array(means)
     valley, peak = _peak(profile, np.array(errors))
     lowest = int(np.argmin(profile[peak:]))
-    above, error = profile[peak:] - profile[peak + lowest], np.array(errors[peak:])
-    uncertain = np.hypot(error, error[lowest])
-    signal = above > np.maximum(SIGNAL_ENDS_AT * above[0], 2 * uncertain)
+    above = profile[peak:] - profile[peak + lowest]
+    # of two heights of air; the error of a height with few particles is theirs, and would hide them
+    uncertain = 2**0.5 * errors[peak + lowest]
+    signal = above > max(SIGNAL_ENDS_AT * above[0], 2 * uncertain)
     signal[0] = True
     starts = np.flatnonzero(signal & ~np.append(False, signal[:-1]))
     ends = 1 + np.flatnonzero(signal[:-1] & ~signal[1:])  # a run up to the rim has none
-    bright = np.maximum(LIFTED_REACHES * above[0], LIFTED_ERRORS * uncertain)
-    bright[0] = 0.0  # the peak's own signal needs no other sign
-    end = max(int(b) for a, b in zip(starts, ends, strict=False) if (above[a:b] >= bright[a:b]).any())
-    air = end + np.flatnonzero(above[end:] <= 2 * uncertain[end:])
+    bright = min(above[0], max(LIFTED_REACHES * above[0], LIFTED_ERRORS * uncertain))
+    end = max(int(b) for a, b in zip(starts, ends, strict=False) if above[a:b].max() >= bright)
+    air = end + np.flatnonzero(above[end:] <= 2 * uncertain)
     clear = int(air[0]) if air.size else end + int(np.argmin(above[end:]))
     lifted = profile[valley] - profile[peak + lowest] < above[0] / 2
     return (
