@@ -53,11 +53,11 @@ def test_a_worker_is_needed():
 )
 def test_where_the_dashboard_of_a_cluster_is_is_told_first(monkeypatch, services, told):
     client = Mock(dashboard_link="http://node7:8787/status")
-    client.scheduler_info.return_value = {"services": services}
+    client.scheduler_info.return_value = {"services": services, "workers": {}}
     monkeypatch.setattr(executors, "_connected", lambda scheduler: client)
     said = []
     with opened_executor(scheduler="tcp://node7:8786", progress=lambda *what: said.append(what[0])):
-        assert said == [told]
+        assert said == [told, "tcp://node7:8786 has no worker yet: the run waits for one"]
     client.close.assert_called_once_with()
 
 

@@ -41,7 +41,9 @@ def test_lithium_is_capacity_times_silicon(pristine, capacity, values):
     x = lithium(pristine, state=replace(FIRST, capacity_mah_per_g=capacity), **values)
     silicon = pristine.pores.solid_fraction * pristine.particles.envelope_nm3
     assert (x * silicon).sum() / silicon.sum() == pytest.approx(lithium_per_silicon(capacity), rel=1e-12)
-    assert 0 < x.min() < x.max() <= LARGEST_LITHIUM_PER_SILICON
+    assert 0 < x.min() <= x.max() <= LARGEST_LITHIUM_PER_SILICON
+    # Silicon that is full everywhere differs by rounding, or, by another processor's, not at all.
+    assert (x.max() - x.min() > 0.01) == (capacity < 3579.0)
 
 
 def test_without_gradient_and_spread_all_particles_are_alike(pristine):
