@@ -210,6 +210,10 @@ def run(
 
     Example: npsi-twin run --preset demo --condition 2000/100 --hypothesis agglomeration --out runs/aged
     """
+    from npsi_twin.execution import begin_server
+
+    if scheduler is None:
+        begin_server(workers, threads, ["npsi_twin.twin"])  # imports what workers need while this process does
     from npsi_twin.plan import within_memory
     from npsi_twin.twin import run_twin
 

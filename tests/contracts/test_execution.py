@@ -2,6 +2,8 @@
 
 import json
 import operator
+import subprocess
+import sys
 from unittest.mock import Mock
 
 import pytest
@@ -21,6 +23,14 @@ from npsi_twin.plan import plan_twin, within_memory
 from npsi_twin.specification import preset_specification
 
 REQUEST = {"specification": "abc", "version": "1"}
+EARLY = """
+import sys
+from npsi_twin.execution import begin_server, map_slabs
+if __name__ == "__main__":
+    begin_server(2, None, ["colorsys"])
+    asked = ["'colorsys' in __import__('sys').modules"] * 4
+    print(list(map_slabs(eval, asked, workers=2)), "colorsys" in sys.modules)
+"""
 
 
 def test_slabs_cover_every_row_once():
@@ -37,6 +47,15 @@ def test_results_come_in_order_for_any_number_of_workers():
     assert one == two == [6, 5, 4, 3, 2, 1, 0]
     assert told[0] == ("neg", 0, 7)
     assert told[-1] == ("neg", 7, 7)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a system that can fork")
+def test_workers_are_forked_from_the_server_that_was_begun_early(tmp_path):
+    """A module that only the server was told of is there in every worker."""
+    script = tmp_path / "early.py"
+    script.write_text(EARLY, encoding="utf-8")
+    told = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert told.stdout == "[True, True, True, True] False\n"
 
 
 def test_a_worker_is_needed():

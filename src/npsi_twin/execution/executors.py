@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -21,6 +21,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing import connection, get_context, parent_process, set_start_method
 from multiprocessing.context import BaseContext
+from multiprocessing.forkserver import ensure_running, set_forkserver_preload
 from threading import Lock, Thread
 from typing import Any, Protocol, TypeVar, cast
 
@@ -103,12 +104,37 @@ def _begin_worker(threads: int, environment: Mapping[str, str]) -> None:
 
 def _context() -> BaseContext:
     """Return how workers begin: forked from a server that has imported all they need; elsewhere they import it."""
-    if sys.platform != "linux":
-        return get_context("spawn")
-    context = get_context("forkserver")
-    loaded = sorted(name for name in sys.modules if name.startswith("npsi_twin."))
-    context.set_forkserver_preload([*loaded, "npsi_twin.execution.numba_registries"])
-    return context
+    return get_context("forkserver" if sys.platform == "linux" else "spawn")
+
+
+def begin_server(workers: int, threads: int | None, modules: Iterable[str]) -> None:
+    """Begin to import what workers need, in the process that they will be forked from; does not wait for it.
+
+    Whoever knows early that there will be workers says so, and imports and prepares meanwhile. Only the first call of
+    a process matters; there is no such server for one worker, and on systems that cannot fork.
+
+    Parameters
+    ----------
+    workers, threads
+        As `LocalProcesses` will have them.
+    modules
+        Names of the modules to import.
+    """
+    if workers < 2 or sys.platform != "linux":
+        return
+    set_forkserver_preload([*modules, "npsi_twin.execution.numba_registries"])
+    # Ctrl-C would end its imports in a traceback; what is blocked here is so in the server as well.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with few_blas_threads(_share(workers, threads)):  # it reads them once
+            ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _share(workers: int, threads: int | None) -> int:
+    """Return how many threads each worker has."""
+    return threads or max(1, available_cpus() // workers)
 
 
 def _end_with_parent() -> None:
@@ -124,7 +150,7 @@ class LocalProcesses:
     """Worker processes of this machine, for a ``with`` statement.
 
     They are forked from a server that has imported what this process has and has run none of it, so that it has one
-    thread; importing takes seconds of a processor, which are spent once, while the caller prepares.
+    thread; importing takes seconds of a processor, which are spent once, while the caller prepares. See `begin_server`.
 
     Attributes
     ----------
@@ -139,8 +165,8 @@ class LocalProcesses:
     _pool: ProcessPoolExecutor | None = field(default=None, repr=False)
 
     def __enter__(self) -> "LocalProcesses":
-        for _ in range(self.workers):
-            self._submit(abs, 0)
+        loaded = sorted(name for name in sys.modules if name.startswith("npsi_twin."))
+        begin_server(self.workers, self.threads, loaded)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -211,12 +237,12 @@ class LocalProcesses:
                 self._stop()
 
     def _submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
-        share = self.threads or max(1, available_cpus() // self.workers)
+        share = _share(self.workers, self.threads)
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 self.workers, mp_context=_context(), initializer=_begin_worker, initargs=(share, dict(os.environ))
             )
-        with few_blas_threads(share):  # the server of workers, which begins with the first of them, reads it once
+        with few_blas_threads(share):  # a worker that is not forked reads it when it begins
             return self._pool.submit(function, task)
 
     def _stop(self) -> None:
