@@ -45,6 +45,7 @@ from npsi_twin.errors import (
     ParameterError,
     ResourceError,
 )
+from npsi_twin.memory import keep_freed_memory
 
 app = typer.Typer(
     name="npsi-twin",
@@ -76,6 +77,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, _interrupted)
     warnings.showwarning = _show_warning
     warnings.filterwarnings("default", category=OutOfRangeWarning)
+    keep_freed_memory()
     try:
         app()
     except Exception as error:

@@ -28,7 +28,7 @@ from typing import Any, Protocol, TypeVar, cast
 from npsi_twin.errors import IncompatibleError, MissingBackendError, ParameterError, ResourceError
 from npsi_twin.execution.progress import Progress, silent
 from npsi_twin.execution.software import code_sha256
-from npsi_twin.memory import Memory, memory_there
+from npsi_twin.memory import Memory, freed_memory_kept, keep_freed_memory, memory_there
 from npsi_twin.threads import available_cpus, few_blas_threads, limit_threads, using_threads
 
 Task = TypeVar("Task")
@@ -99,6 +99,7 @@ def _begin_worker(threads: int, environment: Mapping[str, str]) -> None:
     # Where processes are forked, numba guards its threads by a semaphore that a worker's end would leave behind.
     set_start_method("spawn", force=True)
     limit_threads(threads)
+    keep_freed_memory()
     Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -270,7 +271,7 @@ def _other_code(why: object) -> IncompatibleError:
 def _on_worker(function: Callable[[Task], Result], threads: int | None, code: str, task: Task) -> Result:
     if code_sha256() != code:
         raise _other_code("its hash differs")
-    with _one_at_a_time, using_threads(threads):
+    with _one_at_a_time, using_threads(threads), freed_memory_kept():
         return function(task)
 
 
