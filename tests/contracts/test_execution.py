@@ -16,6 +16,7 @@ from npsi_twin.execution import (
     open_run,
     opened_executor,
     read_state,
+    run_folder,
     slabs,
     written_whole,
 )
@@ -188,3 +189,19 @@ def test_a_state_never_names_files_outside_its_folder(tmp_path, name):
     (tmp_path / "run.json").write_text(json.dumps(state))
     with pytest.raises(DataError, match="below its folder"):
         read_state(tmp_path)
+
+
+def test_what_a_stage_wrote_is_read_once_to_be_hashed(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(run_folder, "file_sha256", lambda path: read.append(path.name) or file_sha256(path))
+    with open_run(tmp_path, request=REQUEST) as run:
+        with run.stage("one", "one.txt"):
+            (tmp_path / "one.txt").write_text("1")
+        with run.stage("two", "two.txt", inputs=["one.txt"]):
+            (tmp_path / "two.txt").write_text("2")
+        assert read == ["one.txt", "two.txt"]
+        (tmp_path / "one.txt").write_text("another")
+        with run.stage("two", "two.txt", inputs=["one.txt"]):
+            pass
+        assert run.state["stages"]["two"]["given_by_user"] == ["one.txt"]
+    assert read == ["one.txt", "two.txt", "one.txt", "two.txt"]

@@ -1,6 +1,9 @@
 """How much memory a process may take: of the machine, of its control group, as a caller sets it."""
 
 import math
+import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -50,3 +53,30 @@ def test_the_smallest_of_all_is_told(monkeypatch):
     assert memory_there() == found
     with pytest.raises(ParameterError, match="got '1'"), limited_memory("1"):
         pass
+
+
+FAULTS = """
+import resource
+import numpy as np
+from npsi_twin.memory import freed_memory_kept
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        np.zeros(8_000_000, np.float32)[:] = 1
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+with freed_memory_kept():
+    faults()
+    kept = faults()
+print(kept, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not GNU's")
+def test_freed_memory_is_used_again_and_given_back_afterwards():
+    """20 arrays of 32 MB have 160 000 pages of 4 KiB, of which none is new once there was one such array."""
+    told = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    kept, given_back = map(int, told.stdout.split())
+    assert kept < 0.02 * given_back

@@ -47,6 +47,7 @@ class RunFolder:
 
     path: Path
     state: dict[str, Any] = field(default_factory=dict)
+    _known: dict[Path, tuple[tuple[int, ...], str]] = field(default_factory=dict, repr=False)
 
     def save(self) -> None:
         """Write the state into ``run.json``."""
@@ -85,11 +86,21 @@ class RunFolder:
         return renamed
 
     def digests(self, file: str) -> dict[str, str]:
-        """Return name -> SHA-256 of a file and of the shards that it refers to, where it is virtual."""
+        """Return name -> SHA-256 of a file and of the shards that it refers to, where it is virtual.
+
+        What one stage wrote the next ones read: a file that was not touched since is not read again to be hashed.
+        """
         # Beside the file: the shards of scan.h5 are not those of figures/scan.png.
         kept = sorted((self.path / file).with_name(kept_shards(file)).glob("*.h5"))
         names = [file, *(path.relative_to(self.path).as_posix() for path in kept)]
-        return {name: file_sha256(self.path / name) for name in names}
+        return {name: self._digest(self.path / name) for name in names}
+
+    def _digest(self, path: Path) -> str:
+        told = path.stat()
+        now = (told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
+        if path not in self._known or self._known[path][0] != now:
+            self._known[path] = (now, file_sha256(path))
+        return self._known[path][1]
 
     @contextmanager
     def stage(
@@ -127,6 +138,8 @@ class RunFolder:
         yield facts
         seconds = round(time.perf_counter() - start, 3)
         there = [*files, *(file for file in sometimes if (self.path / file).is_file())]
+        for file in there:
+            self._known.pop(self.path / file, None)  # was just written
         hashes = {name: digest for file in there for name, digest in self.digests(file).items()}
         own = [file for file, digest in read.items() if written.get(file) != digest]
         by = {"inputs": read, "given_by_user": own, "code": code_sha256()}
