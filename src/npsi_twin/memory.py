@@ -168,7 +168,7 @@ def freed_memory_kept() -> Iterator[None]:
 def _tell_allocator(trim_threshold: int, mmap_threshold: int, *, trim: bool = False) -> None:
     """Set what the GNU C library gives back to the system; ``trim`` gives back what is free now."""
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if hasattr(library, "mallopt"):  # other C libraries have none
+    if library is not None and hasattr(library, "mallopt"):  # other C libraries have none
         library.mallopt(_TRIM_THRESHOLD, trim_threshold)
         library.mallopt(_MMAP_THRESHOLD, mmap_threshold)
         if trim:
