@@ -24,13 +24,17 @@ for address in sys.argv[1:]:
 def test_what_is_no_address_and_what_answers_nothing_is_told_without_a_traceback():
     with socket.create_server(("127.0.0.1", 0)) as closed:
         free = closed.getsockname()[1]
-    wrong, unanswered = ("foo", "nonsense://here:1", "tcp://here:8786:9"), f"tcp://127.0.0.1:{free}"
-    # A client that was not closed speaks when the process ends, so this needs one of its own.
-    arguments = [sys.executable, "-c", ASK, *wrong, unanswered]
-    ended = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120)
-    *refused, last = ended.stdout.splitlines()
-    for address, line in zip(wrong, refused, strict=True):
-        assert line.startswith(f"ParameterError --scheduler: got {address!r}, which is no address")
-    assert last.startswith(f"ResourceError --scheduler: no Dask scheduler answers at {unanswered}")
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        wrong = ("foo", "nonsense://here:1", "tcp://here:8786:9")
+        unanswered = [f"tcp://127.0.0.1:{port}" for port in (free, mute.getsockname()[1])]
+        # A client that was not closed speaks when the process ends, so this needs one of its own.
+        arguments = [sys.executable, "-c", ASK, *wrong, *unanswered]
+        ended = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120)
+    told = ended.stdout.splitlines()
+    expected = [
+        *(f"ParameterError --scheduler: got {address!r}, which is no address" for address in wrong),
+        *(f"ResourceError --scheduler: no Dask scheduler answers at {address}" for address in unanswered),
+    ]
+    assert [line[: len(begin)] for line, begin in zip(told, expected, strict=True)] == expected
     assert "Traceback" not in ended.stderr
     assert "Exception ignored" not in ended.stderr

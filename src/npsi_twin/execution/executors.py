@@ -9,6 +9,7 @@ takes its workers with it is named.
 import math
 import os
 import signal
+import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -415,8 +416,12 @@ def _connected(scheduler: str) -> Any:
         raise MissingBackendError(
             "--scheduler needs Dask, which is not here. Install it with: pip install npsi-twin[dask]"
         )
-    _check_address(scheduler)
+    heard_at = _checked_address(scheduler)
     try:
+        if heard_at is not None:
+            # A scheduler speaks first; Dask's client waits for ever for what accepts and says nothing.
+            with socket.create_connection(heard_at, timeout=_SECONDS_TO_CONNECT) as line:
+                line.recv(1)
         return import_module("distributed").Client(scheduler, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
     except OSError as error:
         raise ResourceError(
@@ -425,19 +430,22 @@ def _connected(scheduler: str) -> Any:
         ) from None
 
 
-def _check_address(scheduler: str) -> None:
-    """Refuse what is no address of a scheduler: Dask's client would be left half made, which ends in a traceback."""
+def _checked_address(scheduler: str) -> tuple[str, int] | None:
+    """Return host and port of a plain socket; None for what is none.
+
+    What is no address at all is refused: Dask's client would be left half made, which ends in a traceback.
+    """
     addressing, registry = (import_module(f"distributed.comm.{name}") for name in ("addressing", "registry"))
     try:
         scheme, place = addressing.parse_address(scheduler)
         registry.get_backend(scheme)
-        if scheme != "inproc":
-            addressing.parse_host_port(place)
+        heard_at = None if scheme == "inproc" else addressing.parse_host_port(place)
     except ValueError as error:
         raise ParameterError(
             f"--scheduler: got {scheduler!r}, which is no address ({error}). Give the one that `dask scheduler` "
             "prints, tcp://HOST:8786."
         ) from None
+    return heard_at if scheme == "tcp" else None
 
 
 def map_slabs(
