@@ -142,10 +142,10 @@ def score_label_file(
     from npsi_twin.costs import check_file
     from npsi_twin.execution import write_text_whole
     from npsi_twin.plan import score_file_bytes
+    from npsi_twin.single_files import parse_labels
     from npsi_twin.storage.measurements import scores_tree
     from npsi_twin.storage.own_labels import open_truth, read_labels, true_volume
     from npsi_twin.storage.volumes import open_volume
-    from npsi_twin.twin import parse_labels
 
     target = path.parent / "scores.json" if out is None else out
     if target.exists():

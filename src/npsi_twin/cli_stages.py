@@ -316,7 +316,7 @@ def reconstruct(
         return
     if out is None:
         raise ParameterError("reconstruct: a scan file needs --out, the folder for its result.")
-    from npsi_twin.twin import reconstruct_file
+    from npsi_twin.single_files import reconstruct_file
 
     changes = {"algorithm": algorithm, "route": route, "rotation_axis_px": axis_px}
     corrections = corrections_from(
@@ -375,7 +375,7 @@ def segment(
         return
     if out is None:
         raise ParameterError("segment: a volume needs --out, the label file to write.")
-    from npsi_twin.twin import segment_file
+    from npsi_twin.single_files import segment_file
 
     tell_where_incomplete(path)
     recipe = None if spec is None else specification_from(spec, None, None).segmentation
@@ -412,7 +412,7 @@ def measure(
         )
         _stage(path, "measure", 1, as_json, "measurements.csv", f" Next: npsi-twin compare {path}")
         return
-    from npsi_twin.twin import measure_file
+    from npsi_twin.single_files import measure_file
 
     tell_where_incomplete(path)
     result = measure_file(

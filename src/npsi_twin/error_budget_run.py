@@ -50,7 +50,7 @@ from npsi_twin.execution import (
 )
 from npsi_twin.imaging_chain import SWITCHES, Chain, chain_bytes, chain_of, forget, play
 from npsi_twin.morphology.measure import measure
-from npsi_twin.provenance import finish, remember
+from npsi_twin.provenance import SPECIFICATION, finish, remember
 from npsi_twin.recipes import Recipe, parameter
 from npsi_twin.report.budget_picture import waterfall_figure
 from npsi_twin.seeds import Seeds
@@ -61,7 +61,7 @@ from npsi_twin.volumes import Volume
 OUTCOMES, BUDGET, BUDGET_TREE, PICTURE, SUMMARY = (
     "outcomes.csv", "budget.csv", "budget.json", "budget.png", "summary.txt",
 )  # fmt: skip
-SPECIFICATION, DESIGN = "specification.toml", "design.toml"
+DESIGN = "design.toml"
 _STAGE = "budget"
 #: What is pictured and put into words: metric -> (what people call it, unit).
 TOLD = {

@@ -16,6 +16,8 @@ from typing import Any
 from npsi_twin.execution import RunFolder, code_sha256, file_sha256, threads, write_text_whole
 from npsi_twin.storage.ro_crate import CRATE, crate_text
 
+#: In the folder of a run: what was asked for.
+SPECIFICATION = "specification.toml"
 #: Variables that may change how libraries compute, though not what comes out of ours.
 _VARIABLES = (
     "OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_DISABLE_JIT",

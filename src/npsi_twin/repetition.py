@@ -22,14 +22,16 @@ from npsi_twin.errors import DataError, ParameterError
 from npsi_twin.execution import ExecutionRecipe, Progress, file_sha256, read_state, silent
 from npsi_twin.object_scan import COMPOUNDS, MICROSCOPE, microscope_from, scan_object
 from npsi_twin.phantoms.data_set import asked_phantoms, make_phantoms
+from npsi_twin.provenance import SPECIFICATION
 from npsi_twin.seeds import Seeds
+from npsi_twin.single_files import reconstruct_file
 from npsi_twin.specification import load_specification, parse_values
 from npsi_twin.stages import ScanFormat
 from npsi_twin.state_series import asked_states, make_states
 from npsi_twin.storage.scanfile import Reading
 from npsi_twin.sweeps.request import load_sweep
 from npsi_twin.sweeps.run import REQUEST, make_sweep
-from npsi_twin.twin import SPECIFICATION, STAGES, reconstruct_file, run_twin
+from npsi_twin.twin import STAGES, run_twin
 from npsi_twin.verification import recorded_files
 
 #: Numbers of a data set that are compared at a time.

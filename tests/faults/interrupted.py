@@ -21,7 +21,7 @@ from unittest import mock
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from npsi_twin import twin
+from npsi_twin import single_files, twin
 from npsi_twin.errors import ResourceError
 from npsi_twin.report import turntable
 from npsi_twin.specification import preset_specification
@@ -60,7 +60,7 @@ def walk(specification, folder, **options):
 
 def walk_back(scan, folder, **options):
     """Reconstruct a scan that has no run, in slabs of two rows."""
-    twin.reconstruct_file(scan, folder, specification=small(), **options)
+    single_files.reconstruct_file(scan, folder, specification=small(), **options)
 
 
 def stages_of(folder):

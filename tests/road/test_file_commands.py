@@ -25,8 +25,8 @@ from npsi_twin.object_scan import microscope_from, scan_object
 from npsi_twin.plan import plan_object_scan
 from npsi_twin.projectors.choice import ProjectorName, available_projector
 from npsi_twin.reconstruction.route import ReconstructionRecipe
+from npsi_twin.single_files import reconstruct_file
 from npsi_twin.storage.formats import open_scan
-from npsi_twin.twin import reconstruct_file
 
 MICROSCOPE = """
 [microscope]

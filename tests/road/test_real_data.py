@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from npsi_twin.twin import measure_file, reconstruct_file
+from npsi_twin.single_files import measure_file, reconstruct_file
 
 
 def test_a_real_scan_is_reconstructed_without_help(real_data, tmp_path):

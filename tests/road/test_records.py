@@ -14,9 +14,10 @@ from npsi_twin.execution import ExecutionRecipe, open_run
 from npsi_twin.object_scan import scan_object
 from npsi_twin.repetition import differences, repeat
 from npsi_twin.report.run_page import FIGURES
+from npsi_twin.single_files import reconstruct_file
 from npsi_twin.specification import preset_specification
 from npsi_twin.storage.measurements import without_nan
-from npsi_twin.twin import build_run, reconstruct_file, run_stage, run_twin
+from npsi_twin.twin import build_run, run_stage, run_twin
 from npsi_twin.variations import with_values
 from npsi_twin.verification import verify
 

@@ -13,12 +13,13 @@ from npsi_twin.comparison.label_scores import score_labels
 from npsi_twin.errors import DataError, IncompleteError, OutOfRangeWarning, ResourceError
 from npsi_twin.execution import file_sha256
 from npsi_twin.report.turntable import FRAMES
+from npsi_twin.single_files import reconstruct_file
 from npsi_twin.specification import load_specification, preset_specification
 from npsi_twin.stages import make_electrode, truth_grid
 from npsi_twin.storage.measurements import scores_tree
 from npsi_twin.storage.ro_crate import CRATE
 from npsi_twin.storage.volumes import read_volume
-from npsi_twin.twin import STAGES, build_run, reconstruct_file, run_stage, run_twin
+from npsi_twin.twin import STAGES, build_run, run_stage, run_twin
 from npsi_twin.verification import verify
 
 #: Everything but run.json, which keeps times and the host.
