@@ -228,6 +228,17 @@ def _electrode_attenuation(electrode: Electrode, energy_kev: float, grid: VoxelG
     return contrast(voxelise(electrode, grid, rows), energy_kev)
 
 
+def _in_parts(attenuation: Attenuation, grid: VoxelGrid, rows: range) -> FloatArray:
+    """Return attenuation, a few slices at a time: composition is an order of magnitude larger."""
+    first, *others = fine_parts(grid, rows)
+    if not others:
+        return attenuation(grid, first)
+    values = np.empty((len(rows), *grid.shape[1:]), np.float32)
+    for part in (first, *others):
+        values[part.start - rows.start : part.stop - rows.start] = attenuation(grid, part)
+    return values
+
+
 def _exposed_rows(
     attenuation: Attenuation, microscope: MicroscopeRecipe, seeds: Seeds, projector: ProjectorName, rows: range
 ) -> Exposure:
@@ -236,11 +247,7 @@ def _exposed_rows(
     taken = ""
     for start in range(0, len(fine), SLICES_AT_ONCE):
         batch = fine[start : start + SLICES_AT_ONCE]
-        attenuation_per_um = np.empty((len(batch), *grid.shape[1:]), np.float32)
-        # Composition is an order of magnitude larger than attenuation: a few slices of it at a time.
-        for part in fine_parts(grid, batch):
-            where = slice(part.start - batch.start, part.stop - batch.start)
-            attenuation_per_um[where] = attenuation(grid, part)
+        attenuation_per_um = _in_parts(attenuation, grid, batch)
         line_integrals[start : start + len(batch)], taken = project(
             attenuation_per_um, microscope, seeds=seeds, projector=projector, threads=threads()
         )
