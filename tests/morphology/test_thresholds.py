@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.stats import norm
+from skimage.filters import threshold_li
 
 from npsi_twin.errors import DataError
 from npsi_twin.morphology.thresholds import RULES, threshold_by_rule
@@ -105,3 +106,22 @@ def test_what_has_no_threshold_is_refused():
         threshold_by_rule(np.empty(0), "mean")
     with pytest.raises(DataError, match="no two maxima"):
         threshold_by_rule(norm.ppf((np.arange(50_000) + 0.5) / 50_000), "minimum", bins=64)  # one maximum
+
+
+@pytest.mark.parametrize(("bright", "apart"), [(12_000, 8.0), (30_000, 3.0), (3_000, 5.0), (300_000, 2.0)])
+def test_li_is_the_fixed_point_that_scikit_image_walks_to(bright, apart):
+    """Theirs never ends where float32 lets its last steps alternate, as in a lifted layer's greys; ours cannot."""
+    values = greys(bright=bright, apart=apart)
+    low, high = np.quantile(values, (0.001, 0.999))
+    theirs = threshold_li(np.clip(values, low, high).astype(np.float64))
+    # Ours stops at the bin from which it would not leave; a step there is shortened by the slope of the map, up to 0.8.
+    assert threshold_by_rule(values, "li") == pytest.approx(theirs, abs=5 * (high - low) / 1024)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_grey_that_hardly_any_voxel_differs_from_is_refused(rule):
+    """The 99.9th percentile lies between 0 and 1, so that the histogram has one grey."""
+    values = np.zeros(1500, np.float32)
+    values[:2] = 1.0
+    with pytest.raises(DataError, match="one grey only"):
+        threshold_by_rule(values, rule)

@@ -34,6 +34,16 @@ def test_a_sound_folder_passes(dataset):
     assert (found["training"], found["test"], found["labels_found"]) == (2, 0, [0, 1, 2, 3])
 
 
+def test_nnunets_own_check_passes_where_it_is_installed(dataset, monkeypatch):
+    for name in ("raw", "preprocessed", "results"):  # without them it warns when it is imported
+        monkeypatch.setenv(f"nnUNet_{name}", str(dataset.parent))
+    own = pytest.importorskip("nnunetv2.experiment_planning.verify_dataset_integrity")
+    own.verify_dataset_integrity(str(dataset), num_processes=1)
+    (dataset / "labelsTr" / "b.tif").unlink()
+    with pytest.raises(AssertionError):
+        own.verify_dataset_integrity(str(dataset), num_processes=1)
+
+
 def _tree(dataset, **changes):
     tree = json.loads((dataset / "dataset.json").read_text())
     (dataset / "dataset.json").write_text(json.dumps(tree | changes))

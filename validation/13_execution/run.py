@@ -144,6 +144,26 @@ def workers() -> list[Row]:
     ]  # fmt: skip
 
 
+def longer() -> list[Row]:
+    """Make a road of twice the embedded default's rows by one worker and by two: what is done once weighs half."""
+    demo = preset_specification("demo")
+    rows, length_um = 2 * demo.microscope.detector.rows, 2 * demo.electrode.specimen.length_um
+    twice = with_values(demo, {"microscope.detector.rows": rows, "electrode.specimen.length_um": length_um})
+    turns: list[tuple[float, float]] = []
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        (scratch / "asked.toml").write_text(to_toml(twice), encoding="utf-8")
+        asked = ["run", str(scratch / "asked.toml"), "--threads", "1"]
+        for turn in range(TURNS):
+            one = timed([*asked, "--workers", "1", "--out", str(scratch / f"one-{turn}")], ONE_THREAD)[0]
+            two = timed([*asked, "--workers", "2", "--out", str(scratch / f"two-{turn}")], TWO_THREADS)[0]
+            turns.append((one, two))
+    gain = statistics.median(one / two for one, two in turns)
+    seconds = [statistics.median(each) for each in zip(*turns, strict=True)]
+    told = f"{gain:.2f} ({seconds[0]:.0f} against {seconds[1]:.0f} s)"
+    return [row(f"the same where the detector has {rows} rows in place of {rows // 2}", "report", told, None)]
+
+
 def side_by_side(folder: Path) -> float:
     """Return the seconds that two runs of one worker take at once, until the last has ended."""
     arguments = [*COMMAND, "run", "--threads", "1", "--out"]
@@ -344,7 +364,14 @@ def phantoms() -> list[Row]:
     return [row(f"16 training phantoms of {edges} voxels, two workers", "at most 10 min", told, seconds[16] <= 600)]
 
 
-PARTS = {"workers": workers, "sweep": sweep, "phantoms": phantoms, "rows": linear_in_rows, "wide": wide}
+PARTS = {
+    "workers": workers,
+    "longer": longer,
+    "sweep": sweep,
+    "phantoms": phantoms,
+    "rows": linear_in_rows,
+    "wide": wide,
+}
 
 if __name__ == "__main__":
     processor = f"{platform.machine()}, {len(os.sched_getaffinity(0))} processors"

@@ -2,8 +2,9 @@
 
 Takes -> gives: the greys of a layer -> the grey above which silicon begins.
 
-The rules. "isodata" (Ridler and Calvard 1978), "otsu" (1979), "li" (1998), "triangle" (Zack 1977), "yen" (1995),
-"minimum" (Prewitt and Mendelsohn 1966) and "mean" are scikit-image's. Four are written here, since it lacks them:
+The rules. "isodata" (Ridler and Calvard 1978), "otsu" (1979), "triangle" (Zack 1977), "yen" (1995), "minimum" (Prewitt
+and Mendelsohn 1966) and "mean" are scikit-image's. Four are written here, since it lacks them, and one since its own
+loops without end where single precision lets the last steps alternate:
 
 * "default" is ImageJ's own variant of isodata. Where the fullest bin holds more than twice what the next one holds, it
   is cut to one and a half times that; the first and the last bin are emptied; then the lowest level L is taken that is
@@ -12,6 +13,8 @@ The rules. "isodata" (Ridler and Calvard 1978), "otsu" (1979), "li" (1998), "tri
 * "moments" keeps mean, mean square and mean cube when every grey becomes one of two; the threshold is the quantile of
   the share that the darker one then has (Tsai 1985).
 * "max-entropy" maximises the sum of the entropies of the two classes' histograms (Kapur 1985).
+* "li" minimises the cross entropy of the greys and their class's mean: its threshold is the logarithmic mean of the
+  two means, counted from the lowest grey (Li and Tam 1998). Bin by bin the iteration goes one way, and so ends.
 
 Otsu's threshold is a fixed point of the isodata iteration, so that the two differ only where a histogram has several.
 
@@ -26,6 +29,7 @@ N. Otsu, IEEE Trans. Syst. Man Cybern. 9 (1979) 62, doi:10.1109/TSMC.1979.431007
 L.-K. Huang and M.-J. J. Wang, Pattern Recognit. 28 (1995) 41, doi:10.1016/0031-3203(94)E0043-K.
 W.-H. Tsai, Comput. Vis. Graph. Image Process. 29 (1985) 377, doi:10.1016/0734-189X(85)90133-1.
 J. N. Kapur, P. K. Sahoo and A. K. C. Wong, ibid. 29 (1985) 273, doi:10.1016/0734-189X(85)90125-2.
+C. H. Li and P. K. S. Tam, Pattern Recognit. Lett. 19 (1998) 771, doi:10.1016/S0167-8655(98)00057-9.
 G. Landini et al., Auto Threshold, https://imagej.net/plugins/auto-threshold (the rules' names in ImageJ).
 """
 
@@ -87,14 +91,14 @@ def threshold_by_rule(values: NDArray[Any], rule: ThresholdRule, *, bins: int = 
     """
     low = float(np.quantile(values, 0.001)) if values.size else 0.0
     high = float(np.quantile(values, 0.999)) if values.size else 0.0
-    if high <= low:
+    counts, edges = np.histogram(values, bins=bins, range=(low, high))
+    if high <= low or np.count_nonzero(counts) < 2:
         raise DataError(
             "segment: the layer has one grey only, or none; two phases are needed to set a threshold by a rule. "
             'Give a fixed threshold_per_um, or threshold_over = "stack" if single slices hold no silicon.'
         )
-    if rule in ("li", "triangle", "mean"):
+    if rule in ("triangle", "mean"):
         return _of_greys(np.clip(values, low, high), rule, bins)
-    counts, edges = np.histogram(values, bins=bins, range=(low, high))
     middles = (edges[:-1] + edges[1:]) / 2
     if rule in _OWN:
         return float(_OWN[rule](counts.astype(np.float64), middles))
@@ -121,8 +125,6 @@ def _of_greys(values: NDArray[Any], rule: str, bins: int) -> float:
 
     if rule == "mean":
         return float(values.mean(dtype=np.float64))
-    if rule == "li":
-        return float(filters.threshold_li(values))  # type: ignore[no-untyped-call]  # skimage
     return float(filters.threshold_triangle(values, nbins=bins))  # type: ignore[no-untyped-call]  # skimage
 
 
@@ -187,9 +189,23 @@ def _max_entropy(counts: Curve, middles: Curve) -> float:
     return _upper_end(middles, int(inside[np.argmax(entropy)]))
 
 
+def _li(counts: Curve, middles: Curve) -> float:
+    grey = np.arange(len(counts)) + 0.5  # from the lowest one, in bins
+    filled = np.flatnonzero(counts)
+    number, moment = np.cumsum(counts), np.cumsum(counts * grey)
+    level = moment[-1] / number[-1]
+    for _ in counts:
+        cut = min(max(int(np.searchsorted(grey, level, "right")) - 1, filled[0]), filled[-1] - 1)
+        dark, bright = moment[cut] / number[cut], (moment[-1] - moment[cut]) / (number[-1] - number[cut])
+        before, level = level, (bright - dark) / np.log(bright / dark)
+        if np.searchsorted(grey, level, "right") == np.searchsorted(grey, before, "right"):
+            break
+    return float(middles[0] + (level - grey[0]) * (middles[1] - middles[0]))
+
+
 def _upper_end(middles: Curve, level: int) -> float:
     """Return the grey between a bin, the last of the darker class, and the next one."""
     return float(middles[level] + (middles[1] - middles[0]) / 2)
 
 
-_OWN = {"default": _imagej_default, "huang": _huang, "moments": _moments, "max-entropy": _max_entropy}
+_OWN = {"default": _imagej_default, "huang": _huang, "moments": _moments, "max-entropy": _max_entropy, "li": _li}
