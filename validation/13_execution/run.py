@@ -4,6 +4,7 @@ python run.py                the whole page; `wide` alone takes an hour, for it 
 python run.py sweep workers  these parts
 """
 
+import itertools
 import json
 import os
 import platform
@@ -311,7 +312,7 @@ def full_length_um(specification: Specification) -> float:
 
 
 def linear_in_rows(columns: int = 612, views: int = 301, heights: tuple[int, ...] = ROWS) -> list[Row]:
-    """Walk with 16, 32 and 64 rows at a quarter of the width: what a row costs does not grow with their number."""
+    """Walk with 16, 32 and 64 rows at a quarter of the width: each further row costs the same."""
     base = preset_specification("zhao2018")
     share = columns / base.microscope.detector.columns
     narrow = WIDE | {
@@ -321,12 +322,15 @@ def linear_in_rows(columns: int = 612, views: int = 301, heights: tuple[int, ...
         "execution.slab_rows": min(ROWS_A_SLAB, heights[0]),
     }
     found: dict[int, dict[str, float]] = {}
-    for height in (heights[0], *heights):  # the first compiles, and finds filters that are then kept
+    # The first walk compiles, and finds filters that are then kept; of the others the fastest counts, stage by stage,
+    # since what else a shared host does only ever adds.
+    for turn, height in ((0, heights[0]), *itertools.product(range(TURNS), heights)):
         with tempfile.TemporaryDirectory() as name:
             _, stages, _ = walked(Path(name), with_values(base, narrow | {"microscope.detector.rows": height}))
-            found[height] = {stage: took.kept_s for stage, took in stages.items()}
+        kept = {stage: took.kept_s for stage, took in stages.items()}
+        found[height] = {stage: min(kept[stage], found[height][stage]) for stage in kept} if turn else kept
     lowest, *_, highest = heights
-    slabs = {height: sum(stages[stage] for stage in IN_SLABS) / height for height, stages in found.items()}
+    slabs = {height: sum(stages[stage] for stage in IN_SLABS) for height, stages in found.items()}
     volumes = {
         height: sum(stages[stage] for stage in ("segment", "measure", "compare")) / height
         for height, stages in found.items()
@@ -337,15 +341,21 @@ def linear_in_rows(columns: int = 612, views: int = 301, heights: tuple[int, ...
         for height in heights[1:-1]
         if (predicted := sum(found[lowest][stage] + more[stage] * (height - lowest) for stage in more))
     }
-    spread = max(slabs.values()) / min(slabs.values()) - 1
+    # Every command begins, and loads its kernels, once.
+    further = {
+        after: (slabs[after] - slabs[before]) / (after - before) for before, after in itertools.pairwise(heights)
+    }
+    spread = max(further.values()) / min(further.values()) - 1
     what = f"{', '.join(map(str, heights))} rows x {columns} columns x {views} views"
 
     def told(each: dict[int, float]) -> str:
         return ", ".join(f"{1000 * seconds:.0f}" for seconds in each.values()) + " ms a row"
 
     return [
-        row(f"{what}: build, scan and reconstruct, a row", "the same within 15 %",
-            f"{told(slabs)}: {100 * spread:.0f} %", spread <= 0.15),
+        row(f"{what}: build, scan and reconstruct, each further row", "the same within 15 %",
+            f"{told(further)}: {100 * spread:.0f} %", spread <= 0.15),
+        row("the same, with what is done once", "report",
+            told({height: seconds / height for height, seconds in slabs.items()}), None),
         row("the same: segment, measure and compare, a row", "report", told(volumes), None),
         row("the same: the whole road half-way, beside a line through the ends", "within 10 %",
             ", ".join(f"{100 * off:.0f} %" for off in halfway.values()), max(halfway.values()) <= 0.1),
