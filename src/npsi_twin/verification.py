@@ -98,7 +98,8 @@ def verify(folder: Path) -> Verification:
     Parameters
     ----------
     folder
-        Of a run, a reconstruction, a scan, a sweep, a set of phantoms, a budget or states.
+        Of a run with the budget that lies in it, a reconstruction, a scan, a sweep, a set of phantoms, a budget or
+        states.
 
     Raises
     ------
@@ -107,7 +108,7 @@ def verify(folder: Path) -> Verification:
     """
     state = read_state(folder)
     found = [*_asked(folder, state), *_written(folder, state), *_cases(folder)]
-    for nested in sorted(folder.glob(f"twins/*/{STATE}")):
+    for nested in sorted([*folder.glob(f"twins/*/{STATE}"), *folder.glob(f"budget/{STATE}")]):
         prefix = nested.parent.relative_to(folder).as_posix()
         found += [
             Finding(f"{prefix}/{one.file}", one.condition, one.recorded, one.found, one.recorded_by)

@@ -71,6 +71,17 @@ def test_a_changed_and_a_missing_file_are_named(scanned, tmp_path):
     }  # fmt: skip
 
 
+def test_the_budget_that_lies_in_a_run_is_looked_at(scanned, tmp_path):
+    folder = shutil.copytree(scanned, tmp_path / "run")
+    with open_run(folder / "budget", request={}) as budget, budget.stage("budget", "budget.csv"):
+        (folder / "budget" / "budget.csv").write_text("ours")
+    assert _verified(folder)[0] == 0
+    (folder / "budget" / "budget.csv").write_text("edited")
+    code, said = _verified(folder)
+    assert code == 3
+    assert "budget/budget.csv: changed since budget wrote it" in said
+
+
 def test_what_the_user_gave_is_not_called_changed(tmp_path):
     folder = tmp_path / "run"
     with open_run(folder, request={}) as run:
