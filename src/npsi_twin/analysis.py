@@ -7,9 +7,9 @@ a slab does.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -30,22 +30,6 @@ SEGMENTATION = "segmentation.h5"
 MEASUREMENTS, MEASURED_MAPS, COMPARISON = "measurements.csv", "measurements.h5", "comparison.json"
 
 
-@dataclass
-class Ahead:
-    """What later stages of a walk want and is begun before their turn, so that no worker stands idle.
-
-    Attributes
-    ----------
-    truth
-        Waits for what the truth measures.
-    scores
-        Wait for the scores of the labels, one way of scoring each, in the order of `PARTS`.
-    """
-
-    truth: Callable[[], Measurements] | None = None
-    scores: Sequence[Callable[[], LabelScores]] = ()
-
-
 def _segmented(recipe: SegmentationRecipe, folder: Path) -> dict[str, float]:
     """Segment the reconstruction in a run's folder; return what is told of it."""
     segmentation = segment(read_volume(folder / RECONSTRUCTION), recipe)
@@ -62,7 +46,7 @@ def segment_reconstruction(
     *,
     executor: Executor,
     progress: Progress,
-    ahead: Ahead | None = None,
+    beside: Callable[[], None] = lambda: None,
 ) -> None:
     """Segment the reconstruction of a run, whole: its foil and its histogram are those of all slices.
 
@@ -72,8 +56,8 @@ def segment_reconstruction(
         The run, and what was asked for.
     executor, progress
         Who does it, and whom to tell when it is done.
-    ahead
-        Where the measurement of the truth is begun meanwhile; None begins none.
+    beside
+        Called once it is begun: begins what other workers may do meanwhile.
     """
     with run.stage("segment", SEGMENTATION, inputs=(RECONSTRUCTION,)) as facts:
         recipe = specification.segmentation
@@ -82,13 +66,19 @@ def segment_reconstruction(
         who = executor if anywhere else InProcess()
         progress("segment", 0, 1)
         segmenting = who.begun(partial(_segmented, recipe), run.path)
-        if ahead is not None and (run.path / TRUTH).is_file():
-            ahead.truth = executor.begun(partial(_measured, run.path, specification.measurement), "truth")
+        beside()
         facts |= segmenting()
         progress("segment", 1, 1)
 
 
-def _measured(folder: Path, recipe: MeasurementRecipe, which: str) -> Measurements:
+def begin_measuring(
+    folder: Path, recipe: MeasurementRecipe, which: Literal["truth", "recovered"], executor: Executor
+) -> Callable[[], Measurements]:
+    """Begin to measure the truth or what was recovered; what is given back waits for it."""
+    return executor.begun(partial(_measured, folder, recipe), which)
+
+
+def _measured(folder: Path, recipe: MeasurementRecipe, which: Literal["truth", "recovered"]) -> Measurements:
     """Measure the truth or what was recovered."""
     if which == "truth":
         truth = folder / TRUTH
@@ -103,8 +93,9 @@ def measure_run(
     *,
     executor: Executor,
     progress: Progress,
-    ahead: Ahead | None = None,
-) -> None:
+    truth: Callable[[], Measurements] | None = None,
+    beside: Callable[[], None] = lambda: None,
+) -> dict[str, Measurements]:
     """Measure truth and recovered volume with the same call and write both.
 
     Parameters
@@ -113,20 +104,23 @@ def measure_run(
         The run, and what was asked for.
     executor, progress
         Who measures, a volume a task, and whom to tell how many are done.
-    ahead
-        What is begun already, and where the scores of the labels are begun meanwhile; None begins none.
+    truth
+        Waits for what the truth measures, where that is begun already.
+    beside
+        Called once both are begun: begins what other workers may do meanwhile.
+
+    Returns
+    -------
+    dict
+        ``"recovered"``, and ``"truth"`` where there is one.
     """
     truth_file = (TRUTH,) if (run.path / TRUTH).is_file() else ()
-    ahead, early = Ahead() if ahead is None else ahead, ahead is not None
     with run.stage("measure", MEASUREMENTS, MEASURED_MAPS, inputs=(RECONSTRUCTION, SEGMENTATION, *truth_file)):
-        work = partial(_measured, run.path, specification.measurement)
-        if truth_file and ahead.truth is None:
-            ahead.truth = executor.begun(work, "truth")
-        waiting = {"recovered": executor.begun(work, "recovered")}
-        if truth_file and early:
-            ahead.scores = _begun_scores(run.path, executor)
-        if ahead.truth is not None:
-            waiting = {"truth": ahead.truth} | waiting
+        if truth_file and truth is None:
+            truth = begin_measuring(run.path, specification.measurement, "truth", executor)
+        waiting = {} if truth is None else {"truth": truth}
+        waiting["recovered"] = begin_measuring(run.path, specification.measurement, "recovered", executor)
+        beside()
         measured = {}
         for done, (name, result) in enumerate(waiting.items()):
             progress("measure", done, len(waiting))
@@ -137,6 +131,7 @@ def measure_run(
         write_text_whole(
             run.path / MEASUREMENTS, measurements_csv(compare(measured.get("truth"), measured["recovered"]))
         )
+    return measured
 
 
 def _scored(folder: Path, part: Part) -> LabelScores:
@@ -151,7 +146,8 @@ def _scored(folder: Path, part: Part) -> LabelScores:
     )
 
 
-def _begun_scores(folder: Path, executor: Executor) -> list[Callable[[], LabelScores]]:
+def begin_scores(folder: Path, executor: Executor) -> list[Callable[[], LabelScores]]:
+    """Begin to score the labels, one way of scoring a task; what is given back waits for each, in order of `PARTS`."""
     # The longest first, so that nobody waits for it at the end.
     return [executor.begun(partial(_scored, folder), part) for part in PARTS[::-1]][::-1]
 
@@ -162,7 +158,7 @@ def compare_run(
     *,
     executor: Executor,
     progress: Progress,
-    ahead: Ahead | None = None,
+    scores: Sequence[Callable[[], LabelScores]] = (),
 ) -> None:
     """Hold the recovered numbers against the truth and the published ones of that state; write what came out.
 
@@ -172,26 +168,26 @@ def compare_run(
         The run, and what was asked for.
     executor, progress
         Who scores the labels, one way of scoring a task, and whom to tell how many are done.
-    ahead
-        Scores that are begun already.
+    scores
+        Wait for the scores of the labels, where those are begun already.
     """
     motion = (RECONSTRUCTION, SCAN_TRUTH) if (run.path / SCAN_TRUTH).is_file() else ()
     with run.stage("compare", COMPARISON, inputs=(MEASURED_MAPS, SEGMENTATION, *motion)):
         measured = read_measurements(run.path / MEASURED_MAPS)
-        scores = None
+        together = None
         if (run.path / TRUTH).is_file():
-            begun = ahead.scores if ahead is not None and ahead.scores else _begun_scores(run.path, executor)
+            begun = scores or begin_scores(run.path, executor)
             found = []
             for done, part in enumerate(begun):
                 progress("compare", done, len(begun))
                 found.append(part())
             progress("compare", len(begun), len(begun))
-            scores = joined(found)
+            together = joined(found)
         ageing = specification.ageing
         # A cycled cell opened without its lithium is none that the paper speaks of.
         published = ageing.condition == "pristine" or ageing.end_state == "lithiated"
         state = ageing.condition if published else None
-        accuracy = None if scores is None else scores.accuracy
+        accuracy = None if together is None else together.accuracy
         comparison = compare(measured.get("truth"), measured["recovered"], accuracy=accuracy, state=state)
         stage = compare_motion(run.path / RECONSTRUCTION, run.path / SCAN_TRUTH) if motion else None
-        write_text_whole(run.path / COMPARISON, comparison_json(comparison, stage, scores))
+        write_text_whole(run.path / COMPARISON, comparison_json(comparison, stage, together))

@@ -5,6 +5,8 @@ or specification, 3 unusable data, 4 missing resources, 5 incomplete. Here are t
 specification; those on one stage, on many twins and on single files have files of their own.
 """
 
+import atexit
+import gc
 import json
 import signal
 import sys
@@ -78,6 +80,7 @@ def main() -> None:
     warnings.showwarning = _show_warning
     warnings.filterwarnings("default", category=OutOfRangeWarning)
     keep_freed_memory()
+    atexit.register(gc.freeze)  # nobody looks for garbage among all modules when they go: half a second
     try:
         app()
     except Exception as error:
@@ -215,7 +218,8 @@ def run(
     from npsi_twin.execution import begin_server
 
     if scheduler is None:
-        begin_server(workers, threads, ["npsi_twin.twin"])  # imports what workers need while this process does
+        # Imports what workers need, some of it not needed here, while this process imports and prepares.
+        begin_server(workers, threads, ["npsi_twin.twin", "npsi_twin.report.run_page", "xraydb"])
     from npsi_twin.plan import within_memory
     from npsi_twin.twin import run_twin
 

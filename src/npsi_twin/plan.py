@@ -9,6 +9,7 @@ more. Memory and disk do not depend on the machine.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ _PACKED_TRUTH_BYTES = 1.5
 _REPORT_BYTES = 100e6  # pictures, and volumes thinned to what a page may hold
 
 
-def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
+def plan_twin(specification: Specification, *, workers: int = 1, ahead: bool = True) -> Costs:
     """Predict what `run_twin` will cost.
 
     Parameters
@@ -85,6 +86,8 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
         What would be run.
     workers
         Worker processes.
+    ahead
+        Whether all stages are walked, and workers that one has no more use for begin what later ones want.
 
     Examples
     --------
@@ -110,12 +113,19 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
     )
     reconstruct = reconstruction_cost(rows, columns, views, slab, workers, specification.reconstruction, execution)
     segment, measure, compare = _analysis_costs(specification, workers)
+    scan = _scan_cost(microscope, execution, workers)
+    axis = preparation_cost(rows, columns, views, specification.reconstruction)
+    if ahead and workers > 1:
+        # The truth is measured from the scan's last slab on.
+        measuring = measure.memory_bytes / 2
+        scan, reconstruct = (_giving_way(cost, workers, measuring) for cost in (scan, reconstruct))
+        axis, segment = (replace(cost, memory_bytes=cost.memory_bytes + measuring) for cost in (axis, segment))
     return Costs(
         (
             StageCost("electrode", _particles(specification) * _S_PER_PARTICLE, _PROCESS_BYTES, 0),
             build,
-            _scan_cost(microscope, execution, workers),
-            preparation_cost(rows, columns, views, specification.reconstruction),
+            scan,
+            axis,
             reconstruct,
             segment,
             measure,
@@ -126,10 +136,16 @@ def plan_twin(specification: Specification, *, workers: int = 1) -> Costs:
     )
 
 
+def _giving_way(cost: StageCost, workers: int, other_bytes: float) -> StageCost:
+    """Return the cost of slabs of which one worker's gives way to something else."""
+    others = cost.memory_bytes * (workers - 1) / workers
+    return replace(cost, memory_bytes=max(cost.memory_bytes, others + other_bytes))
+
+
 def _analysis_costs(specification: Specification, workers: int) -> tuple[StageCost, StageCost, StageCost]:
     """Predict what segmenting, measuring and comparing cost, which hold whole volumes.
 
-    Two workers measure the truth while the reconstruction is segmented, and score labels in two ways. The layer of an
+    Two workers measure truth and recovered volume at once, and score labels in two ways. The layer of an
     aged electrode may reach as high as the specimen: taken so, which is more than most states need.
     """
     detector, recipe = specification.microscope.detector, specification.measurement
@@ -152,9 +168,8 @@ def _analysis_costs(specification: Specification, workers: int) -> tuple[StageCo
     measure_s = 2 * (voxels * _S_PER_VOXEL_MEASURED + box * _S_PER_VOXEL_OF_LAYER)
     whole, scored = (_PROCESS_BYTES + size * voxels for size in (_SEGMENT_BYTES, _COMPARE_BYTES))
     measuring = _PROCESS_BYTES + measure
-    meanwhile = measuring if workers > 1 else 0.0
     return (
-        StageCost("segment", voxels * _S_PER_VOXEL_SEGMENTED, whole + meanwhile, 0.05 * voxels),
+        StageCost("segment", voxels * _S_PER_VOXEL_SEGMENTED, whole, 0.05 * voxels),
         StageCost("measure", speed * measure_s, min(2, workers) * measuring, 1e6),
         StageCost("compare", speed * voxels * _S_PER_VOXEL_COMPARED, min(len(PARTS), workers) * scored, 1e5),
     )

@@ -263,6 +263,7 @@ def scan(
     executor: Executor,
     progress: Progress,
     scan_format: ScanFormat = "dataexchange",
+    beside_last: Callable[[], None] = lambda: None,
 ) -> None:
     """Scan the electrode in the simulated microscope and write the counts as a beamline would."""
     scan_attenuation(
@@ -275,6 +276,7 @@ def scan(
         executor=executor,
         progress=progress,
         scan_format=scan_format,
+        beside_last=beside_last,
     )
 
 
@@ -307,6 +309,7 @@ def scan_attenuation(
     executor: Executor,
     progress: Progress,
     scan_format: ScanFormat = "dataexchange",
+    beside_last: Callable[[], None] = lambda: None,
 ) -> None:
     """Scan whatever stands in the beam, slab by slab, and write beside it what a scan file does not tell."""
     available_projector(execution.projector)
@@ -327,6 +330,7 @@ def scan_attenuation(
             progress=progress,
             kept_for=SCAN if virtual else None,
             variant=scan_format,
+            beside_last=beside_last,
         )
         first = shards[0].facts
         facts |= {"projector": first["projector"], "format": scan_format}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from npsi_twin import analysis, stages
+from npsi_twin.ahead import Ahead
 from npsi_twin.costs import check_resources
 from npsi_twin.electrode.scene import Electrode
 from npsi_twin.errors import ParameterError
@@ -29,7 +30,6 @@ from npsi_twin.morphology.segmentation import chosen_method
 from npsi_twin.plan import plan_twin
 from npsi_twin.projectors.choice import available_projector
 from npsi_twin.provenance import SPECIFICATION, finish, remember
-from npsi_twin.report.run_page import FIGURES, write_run_page
 from npsi_twin.specification import Specification, load_specification, to_toml
 from npsi_twin.storage.formats import open_scan
 from npsi_twin.storage.measurements import read_comparison, read_measurements
@@ -138,13 +138,13 @@ def _walk(
     scan_format: stages.ScanFormat = "dataexchange",
 ) -> None:
     """Do the stages that are not done yet."""
-    # Whoever stops before a stage does not want it begun.
-    ahead = analysis.Ahead() if "compare" in asked else None
-    for name in asked:
-        if run.has(name):
-            continue
+    # What follows the first that is missing is made anew, whatever is there.
+    left = asked[next((place for place, name in enumerate(asked) if not run.has(name)), len(asked)) :]
+    for name in left:
         for kept in run.set_aside(name):
             progress(f"kept {kept}, which this run did not write", 0, 1)
+    ahead = Ahead(run.path, specification, executor, left)
+    for name in left:
         if name in ("build", "scan") and electrode is None:
             electrode = stages.make_electrode(specification)
         _do(name, run, specification, electrode, executor, progress, scan_format, ahead)
@@ -217,7 +217,7 @@ def run_stage(
     if "specification" not in begun:
         raise ParameterError(f"{folder}: is not the run of a twin, whose stages these are. {_following(folder)}")
     specification = load_specification(folder / SPECIFICATION)
-    costs = plan_twin(specification, workers=workers).only(name).beyond(folder, again=True)
+    costs = plan_twin(specification, workers=workers, ahead=False).only(name).beyond(folder, again=True)
     check_resources(costs, folder, scheduler=scheduler)
     # A stage alone is asked for as it is now, on purpose; its record says which code did it.
     request = _request(specification) | {"code": begun.get("code")}
@@ -249,7 +249,7 @@ def _do(
     executor: Executor,
     progress: Progress,
     scan_format: stages.ScanFormat = "dataexchange",
-    ahead: analysis.Ahead | None = None,
+    ahead: Ahead | None = None,
 ) -> None:
     # What follows was made from files that are about to change.
     for later in STAGES[STAGES.index(name) :]:
@@ -272,24 +272,46 @@ def _do(
             progress=progress,
         )
 
+    # A stage alone begins nothing for others.
+    ahead = Ahead(run.path, specification, executor, ()) if ahead is None else ahead
     match name:
         case "build":
             stages.build(run, specification, made(), executor=executor, progress=progress)
         case "scan":
-            stages.scan(run, specification, made(), executor=executor, progress=progress, scan_format=scan_format)
+            stages.scan(
+                run,
+                specification,
+                made(),
+                executor=executor,
+                progress=progress,
+                scan_format=scan_format,
+                beside_last=ahead.measure_truth,
+            )
         case "reconstruct":
             reconstruct()
         case "segment":
-            analysis.segment_reconstruction(run, specification, executor=executor, progress=progress, ahead=ahead)
+            analysis.segment_reconstruction(
+                run, specification, executor=executor, progress=progress, beside=ahead.draw_truth
+            )
         case "measure":
-            analysis.measure_run(run, specification, executor=executor, progress=progress, ahead=ahead)
+            measured = analysis.measure_run(
+                run,
+                specification,
+                executor=executor,
+                progress=progress,
+                truth=ahead.truth,
+                beside=ahead.score_and_draw,
+            )
+            ahead.draw(measured, *measured)
         case "compare":
-            analysis.compare_run(run, specification, executor=executor, progress=progress, ahead=ahead)
+            analysis.compare_run(run, specification, executor=executor, progress=progress, scores=ahead.scores)
         case _:
-            _report(run, specification, executor, progress)
+            _report(run, specification, executor, progress, ahead)
 
 
-def _report(run: RunFolder, specification: Specification, executor: Executor, progress: Progress) -> None:
+def _report(run: RunFolder, specification: Specification, executor: Executor, progress: Progress, ahead: Ahead) -> None:
+    from npsi_twin.report.run_page import FIGURES, write_run_page
+
     folder = run.path
     truth = (stages.TRUTH,) if (folder / stages.TRUTH).is_file() else ()
     inputs = (*truth, stages.SCAN, stages.RECONSTRUCTION, analysis.SEGMENTATION)
@@ -302,6 +324,7 @@ def _report(run: RunFolder, specification: Specification, executor: Executor, pr
             comparison=read_comparison(folder / analysis.COMPARISON),
             state=run.state,
             executor=executor,
+            begun=ahead.drawn,
             progress=progress,
         )
 

@@ -163,3 +163,17 @@ def test_more_processors_are_promised_only_what_they_share(monkeypatch):
         assert found[2][stage] == found[8][stage]
     assert found[8]["scan"] < found[2]["scan"]
     assert found[2]["reconstruct"] / 4 < found[8]["reconstruct"] < found[2]["reconstruct"]
+
+
+def test_what_two_workers_begin_ahead_is_part_of_the_plan():
+    demo = preset_specification("demo")
+    assert plan_twin(demo) == plan_twin(demo, ahead=False)
+    walked, alone = (
+        {cost.stage: cost.memory_bytes for cost in plan_twin(demo, workers=2, ahead=ahead).stages}
+        for ahead in (True, False)
+    )
+    measuring = alone["measure"] / 2
+    for stage in ("scan", "reconstruct"):
+        assert walked[stage] == max(alone[stage], alone[stage] / 2 + measuring)
+    for stage in ("axis, filters", "segment"):
+        assert walked[stage] == alone[stage] + measuring

@@ -57,6 +57,22 @@ def test_a_run_is_resumed_by_the_same_specification_version_and_code_alone(tmp_p
     assert (tmp_path / "run" / "run.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(("rows", "when"), [(ROWS, [0, 2]), (ROWS[:1], []), ([], [])])
+def test_what_others_may_do_beside_the_last_slab_is_begun_once_all_before_it_are_done(tmp_path, rows, when):
+    made, begun = [], []
+    with open_run(tmp_path / "run", request={}) as run:
+        make_shards(
+            run,
+            "stage",
+            partial(slab, made),
+            rows,
+            executor=InProcess(),
+            progress=lambda *_: None,
+            beside_last=lambda: begun.append(list(made)),
+        )
+    assert begun == [when]
+
+
 def volume(run, found, *, virtual):
     with (
         written_whole(run.path / "v.h5") as path,

@@ -120,6 +120,7 @@ def make_shards(
     kept_for: str | None = None,
     inputs: Iterable[str] = (),
     variant: str = "",
+    beside_last: Callable[[], None] = lambda: None,
 ) -> list[Shard]:
     """Make the slabs of a stage that are not on disk yet.
 
@@ -141,6 +142,8 @@ def make_shards(
         Files of the run that the stage reads.
     variant
         What else decides the bytes, where the request of the run does not say it.
+    beside_last
+        Called when one slab is left to wait for: begins what the other workers may do meanwhile.
 
     Returns
     -------
@@ -167,6 +170,8 @@ def make_shards(
         # It would refer to shards of which some are old and some are new.
         (run.path / kept_for).unlink(missing_ok=True)
     progress(stage, 0, len(missing))
+    if len(missing) < 2:
+        beside_last()
     made = executor.completed(partial(_write_shard, make), [tasks[number] for number in missing])
     with told_when_full(folder / MANIFEST), (folder / MANIFEST).open("a", encoding="utf-8") as manifest:
         for done, (place, (digest, told)) in enumerate(made, start=1):
@@ -183,6 +188,8 @@ def make_shards(
             os.fsync(manifest.fileno())
             facts[number] = told
             progress(stage, done, len(missing))
+            if done == len(missing) - 1:
+                beside_last()
     return [Shard(task.path, task.rows, facts[number]) for number, task in enumerate(tasks)]
 
 

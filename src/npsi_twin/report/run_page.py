@@ -3,7 +3,7 @@
 Everything is read from the files of the run, so the page shows what is on disk, whoever made it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npsi_twin.errors import DataError
-from npsi_twin.execution import Executor, Progress, in_order, silent, written_whole
+from npsi_twin.execution import Executor, Progress, silent, written_whole
 from npsi_twin.morphology.measure import Measurements
 from npsi_twin.morphology.segmentation_recipe import SegmentationRecipe
 from npsi_twin.morphology.smoothing import smoothed
@@ -106,6 +106,7 @@ def write_run_page(
     comparison: Mapping[str, Any],
     state: Mapping[str, Any],
     executor: Executor,
+    begun: Mapping[str, Callable[[], "Drawn"]] | None = None,
     progress: Progress = silent,
 ) -> None:
     """Draw the figures of a whole run and write its page.
@@ -124,10 +125,18 @@ def write_run_page(
         What ``run.json`` holds: seed, versions, hashes, what each stage found.
     executor, progress
         Who draws the parts of the page, and whom to tell how many are drawn.
+    begun
+        Wait for parts that are begun already, from `begin_part`.
     """
-    worker = partial(_part_of_page, folder, specification, measured, comparison)
-    found = in_order(executor, worker, _PARTS, stage="report", progress=progress)
-    drawn = dict(zip(_PARTS, found, strict=True))
+    waiting = dict(begun or {})
+    for part in _PARTS:
+        if part not in waiting:
+            waiting[part] = begin_part(part, folder, specification, measured, comparison, executor)
+    drawn = {}
+    for done, (part, result) in enumerate(waiting.items()):
+        progress("report", done, len(waiting))
+        drawn[part] = result()
+    progress("report", len(waiting), len(waiting))
     around = turntable({name: drawn[name].frames for name in ("truth", "recovered")})
     viewer, *section = drawn["slices"].sections
     sections: list[Section] = [
@@ -154,11 +163,39 @@ _PARTS = ("truth", "recovered", "curves", "slices", "scan")
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class Drawn:
     """One part of a page: sections, or the frames of a body."""
 
     sections: Sequence[Section] = ()
     frames: Sheets | None = None
+
+
+def begin_part(
+    part: str,
+    folder: Path,
+    specification: Specification,
+    measured: Mapping[str, Measurements],
+    comparison: Mapping[str, Any],
+    executor: Executor,
+) -> Callable[[], Drawn]:
+    """Begin to draw a part of a run's page.
+
+    Parameters
+    ----------
+    part
+        ``"truth"`` or ``"recovered"``, the bodies from all around, of which the same of ``measured`` is read;
+        ``"curves"``, which reads all of it, and ``comparison``; ``"slices"`` or ``"scan"``, which read neither.
+    folder, specification, measured, comparison
+        As for `write_run_page`.
+    executor
+        Who draws it.
+
+    Returns
+    -------
+    callable
+        Waits for it.
+    """
+    return executor.begun(partial(_part_of_page, folder, specification, measured, comparison), part)
 
 
 def _part_of_page(
@@ -167,12 +204,12 @@ def _part_of_page(
     measured: Mapping[str, Measurements],
     comparison: Mapping[str, Any],
     part: str,
-) -> _Drawn:
+) -> Drawn:
     """Draw one part of the page of a whole run."""
     scan_file = open_scan(folder / "scan.h5")
     pixel_nm = scan_file.beam.pixel_nm
     if part in ("truth", "recovered"):
-        return _Drawn(frames=turned(folder, part, measured, voxel_nm=pixel_nm))
+        return Drawn(frames=turned(folder, part, measured, voxel_nm=pixel_nm))
     if part == "curves":
         pictures = measurement_pictures(
             _figures(folder),
@@ -182,9 +219,9 @@ def _part_of_page(
             pristine=specification.ageing.condition == "pristine",
             by_slice=not specification.segmentation.smoothing.endswith("-3d"),
         )
-        return _Drawn(pictures)
+        return Drawn(pictures)
     if part == "scan":
-        return _Drawn([_scan_picture(folder, scan_file)])
+        return Drawn([_scan_picture(folder, scan_file)])
     has_truth = (folder / "truth.h5").is_file()
     still, *section = (
         _slice_pictures(folder, pixel_nm, specification.segmentation)
@@ -192,7 +229,7 @@ def _part_of_page(
         else [_rows_picture(folder, pixel_nm)]
     )
     viewer = slice_viewer(folder, name="attenuation_per_um", unit="1/um", voxel_nm=pixel_nm, still=still)
-    return _Drawn([viewer, *section])
+    return Drawn([viewer, *section])
 
 
 def _rows_picture(
