@@ -124,7 +124,7 @@ def begin_server(workers: int, threads: int | None, modules: Iterable[str]) -> N
     """
     if workers < 2 or sys.platform != "linux":
         return
-    set_forkserver_preload([*modules, "npsi_twin.execution.numba_registries"])
+    set_forkserver_preload([*modules, "npsi_twin.execution.before_forking"])
     # Ctrl-C would end its imports in a traceback; what is blocked here is so in the server as well.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
