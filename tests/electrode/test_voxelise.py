@@ -1,5 +1,6 @@
 """Truth of slabs: partial volumes, labels, independence of slabs and threads, convergence with the voxel."""
 
+import pickle
 from dataclasses import fields, replace
 
 import numba
@@ -8,6 +9,7 @@ import pytest
 
 from npsi_twin.electrode.build import ElectrodeRecipe, build_electrode
 from npsi_twin.electrode.heights import solid_heights
+from npsi_twin.electrode.rasterise import rasterise
 from npsi_twin.electrode.specimen import SpecimenRecipe
 from npsi_twin.electrode.voxelise import specimen_grid, voxelise
 from npsi_twin.errors import IncompatibleError
@@ -44,6 +46,13 @@ def test_threads_change_no_bit(block, whole):
         numba.set_num_threads(threads)
     for name, value in arrays(whole).items():
         np.testing.assert_array_equal(single[name], value, err_msg=name)
+
+
+def test_a_scene_that_came_from_another_process_has_the_same_bits_and_compiles_nothing(block, whole):
+    slab = arrays(voxelise(pickle.loads(pickle.dumps(block)), GRID, range(80)))
+    for name, value in arrays(whole).items():
+        np.testing.assert_array_equal(slab[name], value, err_msg=name)
+    assert len(rasterise.signatures) == 1
 
 
 def test_fractions_are_a_partition(whole):

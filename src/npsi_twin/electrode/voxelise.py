@@ -12,7 +12,7 @@ Rows are independent: a slab has the same bits alone as in the whole volume, for
 
 import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,9 +219,23 @@ def _shares(electrode: Electrode, grid: VoxelGrid, rows: range, sub: int, as_dra
         particle_id=np.zeros(shape, np.int32),
     )
     if len(rows):
-        scene, axes = _scene_arrays(electrode, as_drawn), _axes(electrode, grid, rows)
-        rasterise(scene, axes, sub, _is_unresolved(electrode, grid), shares)
+        scene = SceneArrays(*map(_read_only, _scene_arrays(electrode, as_drawn)))
+        axes = GridAxes(*map(_read_only, _axes(electrode, grid, rows)))
+        rasterise(scene, axes, sub, _read_only(_is_unresolved(electrode, grid)), shares)
     return shares
+
+
+def _read_only(value: Any) -> Any:
+    """Return an array as one through which nothing is written; anything else as it is.
+
+    Numba compiles for half a minute for every mixture of such arrays and others: a scene's own are read-only, until
+    they are sent to another process.
+    """
+    if not isinstance(value, np.ndarray):
+        return value
+    view = value.view()
+    view.flags.writeable = False
+    return view
 
 
 def _check(electrode: Electrode, grid: VoxelGrid, rows: range) -> None:
