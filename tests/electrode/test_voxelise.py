@@ -49,7 +49,8 @@ def test_threads_change_no_bit(block, whole):
 
 
 def test_a_scene_that_came_from_another_process_has_the_same_bits_and_compiles_nothing(block, whole):
-    slab = arrays(voxelise(pickle.loads(pickle.dumps(block)), GRID, range(80)))
+    sent = pickle.loads(pickle.dumps(block))  # noqa: S301  our own
+    slab = arrays(voxelise(sent, GRID, range(80)))
     for name, value in arrays(whole).items():
         np.testing.assert_array_equal(slab[name], value, err_msg=name)
     assert len(rasterise.signatures) == 1
