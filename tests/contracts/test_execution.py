@@ -81,6 +81,29 @@ def test_where_the_dashboard_of_a_cluster_is_is_told_first(monkeypatch, services
     client.close.assert_called_once_with()
 
 
+def _note(folder):
+    """Leave a file behind; return how many there are."""
+    (folder / str(len(list(folder.iterdir())))).touch()
+    return len(list(folder.iterdir()))
+
+
+@pytest.fixture(params=["in process", "two workers", "cluster"])
+def executor(request):
+    """Everyone who may do the work."""
+    if request.param == "cluster":
+        distributed = pytest.importorskip("distributed", reason="Dask is the extra 'dask'")
+        with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+            yield executors.DaskCluster(client)
+    else:
+        with opened_executor(1 if request.param == "in process" else 2) as given:
+            yield given
+
+
+def test_what_was_begun_is_done_once_however_often_it_is_asked_for(executor, tmp_path):
+    result = executor.begun(_note, tmp_path)
+    assert [result(), result(), len(list(tmp_path.iterdir()))] == [1, 1, 1]
+
+
 def test_a_fault_in_a_worker_reaches_the_caller():
     with pytest.raises(TypeError):
         list(map_slabs(operator.neg, [1, "a"], workers=2))

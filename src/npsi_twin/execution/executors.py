@@ -17,7 +17,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessP
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing import connection, get_context, parent_process, set_start_method
@@ -65,7 +65,7 @@ class Executor(Protocol):
         ...
 
     def begun(self, function: Callable[[Task], Result], task: Task) -> Callable[[], Result]:
-        """Begin a task that nothing waits for yet; what is given back waits for its result, when it is called."""
+        """Begin a task that nothing waits for yet; return what waits for its result, however often it is called."""
         ...
 
 
@@ -83,8 +83,8 @@ class InProcess:
             yield number, result
 
     def begun(self, function: Callable[[Task], Result], task: Task) -> Callable[[], Result]:
-        """Do the task when its result is wanted."""
-        return partial(_only, self, function, task)
+        """Do the task when its result is wanted first."""
+        return cache(partial(_only, self, function, task))
 
 
 def _only(executor: Executor, function: Callable[[Task], Result], task: Task) -> Result:
@@ -204,7 +204,7 @@ class LocalProcesses:
             except (BrokenProcessPool, CancelledError):
                 return _only(self, function, task)
 
-        return result
+        return cache(result)
 
     def _pass(
         self,
@@ -331,7 +331,7 @@ class DaskCluster:
             finally:
                 future.release()
 
-        return result
+        return cache(result)
 
 
 @contextmanager
