@@ -4,8 +4,8 @@ Stages follow one another, and most end with fewer tasks than there are workers:
 one volume that is segmented. Beside them `Ahead` begins
 
     the scan's last slab   the truth's measurement
-    the segmentation       the truth from all around
-    the measurements       the scores of the labels, the slices, and the scan's picture
+    the segmentation       the truth from all around, and the scan's picture
+    the measurements       the scores of the labels, and the slices
     the comparison         what was recovered, from all around
 
 Nothing of it is recorded before its own stage, which does what was not begun.
@@ -63,17 +63,18 @@ class Ahead:
         if "measure" in self._asked and self._has_truth and self.truth is None:
             self.truth = begin_measuring(self._folder, self._specification.measurement, "truth", self._executor)
 
-    def draw_truth(self) -> None:
-        """Begin to draw the truth from all around, as soon as it is measured."""
+    def draw_what_is_there(self) -> None:
+        """Begin to draw the truth from all around, as soon as it is measured, and the scan."""
         self.measure_truth()
         if "report" in self._asked and self.truth is not None:
             self.draw({"truth": self.truth()}, "truth")
+        self.draw({}, "scan")
 
     def score_and_draw(self) -> None:
         """Begin what wants labels and no measurements."""
         if "compare" in self._asked and self._has_truth:
             self.scores = begin_scores(self._folder, self._executor)
-        self.draw({}, "slices", "scan")
+        self.draw({}, "slices")
 
     def draw(self, measured: Mapping[str, Measurements], *parts: str) -> None:
         """Begin to draw parts of the page that are not begun yet."""

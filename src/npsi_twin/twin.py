@@ -291,7 +291,7 @@ def _do(
             reconstruct()
         case "segment":
             analysis.segment_reconstruction(
-                run, specification, executor=executor, progress=progress, beside=ahead.draw_truth
+                run, specification, executor=executor, progress=progress, beside=ahead.draw_what_is_there
             )
         case "measure":
             measured = analysis.measure_run(

@@ -55,8 +55,8 @@ def files(folder):
 def test_nothing_waits_that_could_be_done_and_the_bytes_are_the_same(tmp_path, monkeypatch):
     notes = walked(tmp_path / "ahead", monkeypatch, Noting([]))
     assert between(notes, "scan 1/2", "scan 2/2") == ["truth"]
-    assert between(notes, "segment 0/1", "segment 1/1") == ["segment", "truth"]
-    wanted = ["recovered", "sizes", "surfaces", "overlaps", "slices", "scan"]
+    assert between(notes, "segment 0/1", "segment 1/1") == ["segment", "truth", "scan"]
+    wanted = ["recovered", "sizes", "surfaces", "overlaps", "slices"]
     assert between(notes, "segment 1/1", "measure 0/2") == wanted
     assert between(notes, "measure 2/2", "compare 0/3") == ["recovered"]
     assert between(notes, "compare 3/3", "report 0/5") == ["curves"]

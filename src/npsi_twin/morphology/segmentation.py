@@ -19,7 +19,9 @@ all, so that methods differ in what they call bright and in nothing else:
    out is noise, or an artefact of the reconstruction.
 6. Blur turns the foil's edge into every grey between copper and void, hence into a rim of false silicon one to two
    voxels thick. Inside a guard band at the foil the grey is therefore not trusted: each voxel takes the label of the
-   first trusted voxel straight above it.
+   first trusted voxel straight above it. Where the band is thinner than a voxel, the grey is to be trusted up to the
+   foil: in a sharp image the voxels that its surface cuts are told from silicon by their share of copper
+   (`cut_voxels`), before anything else is done.
 
 Holds where silicon stands out of the noise after smoothing (contrast-to-noise ratio above about 3). Carbon-binder, SEI
 and electrolyte are called void: their contrast is below 0.3 of the noise (physics of the instrument, not of the
@@ -40,6 +42,7 @@ from npsi_twin.errors import DataError
 from npsi_twin.morphology import layer_methods
 from npsi_twin.morphology.collector import BoolArray, Collector, find_collector, occupied_rows
 from npsi_twin.morphology.connectivity import body_sizes, face_connected, kept_bodies
+from npsi_twin.morphology.cut_voxels import resolve_foil
 from npsi_twin.morphology.forest import load_forest
 from npsi_twin.morphology.layer_view import LayerView
 from npsi_twin.morphology.needle import find_needle
@@ -139,6 +142,8 @@ def segment(
     recipe = SegmentationRecipe() if recipe is None else recipe
     _refuse_what_shows_no_layer(attenuation)
     collector = find_collector(attenuation)
+    if recipe.foil_guard_nm < attenuation.voxel_nm:
+        attenuation, collector = resolve_foil(attenuation, collector)
     smooth = smoothed(
         np.asarray(attenuation.values, np.float32),
         recipe.smoothing,
