@@ -54,14 +54,14 @@ _S_PER_COUNT = 25e-9  # photons and camera, and writing
 _S_PER_SAMPLE_LOOKED_AT = 0.43e-6  # rotation axis, from a few rows, on one thread
 _S_PER_PIXEL_AND_STEP = 0.6e-6  # SIRT-FBP filters, which take the square root of the number of steps
 _S_PER_SINOGRAM_SAMPLE = 80e-9  # corrections, rings, backprojection
-_S_PER_VOXEL_WRITTEN = 50e-9  # checksums, hashes, and copying, on one thread
+_S_PER_VOXEL_WRITTEN = 75e-9  # checksums, hashes, and copying, on one thread
 _S_PER_VOXEL_AND_VIEW_BY_SIRT = 0.16e-9  # one step: a projection along rays and its transpose
 # One step of the others on a convolution: two transforms of twice the width, and what each does beside them.
 _S_PER_VOXEL_ITERATED = {"landweber": 12e-9, "cgls": 18e-9, "tv": 26e-9}
-_S_PER_VOXEL_SEGMENTED = 320e-9
-_S_PER_VOXEL_MEASURED, _S_PER_VOXEL_OF_LAYER = 90e-9, 750e-9  # of one of the two volumes; of the box round its layer
-_S_PER_VOXEL_COMPARED = 95e-9
-_S_REPORT, _S_PER_VOXEL_SHOWN = 7.0, 60e-9  # one section cuts every row
+_S_PER_VOXEL_SEGMENTED = 260e-9
+_S_PER_VOXEL_MEASURED, _S_PER_VOXEL_OF_LAYER = 60e-9, 500e-9  # of one of the two volumes; of the box round its layer
+_S_PER_VOXEL_COMPARED = 140e-9
+_S_REPORT, _S_PER_PIXEL_SHOWN, _S_PER_VOXEL_SHOWN = 7.0, 1.6e-6, 10e-9  # of a slice; one section cuts every row
 
 # Bytes of a voxel at a stage's peak; of measuring, of the volume and of the box round the layer.
 _SEGMENT_BYTES = 13  # attenuation, smoothed, and the numbers of bodies or a copy that a quantile sorts
@@ -74,7 +74,7 @@ _PROFILE_BYTES = 4  # of a column's voxel in the attenuation's profile, from wit
 _TRANSFORM_BYTES = 12  # of a padded voxel of the two-point correlation, of one block of slices
 #: Bytes of a true voxel on disk, as gzip leaves it.
 _PACKED_TRUTH_BYTES = 1.5
-_REPORT_BYTES = 100e6  # pictures, and volumes thinned to what a page may hold
+_REPORT_BYTES, _PICTURE_BYTES = 100e6, 100  # volumes thinned to what a page may hold; pictures, of a slice's pixel
 
 
 def plan_twin(specification: Specification, *, workers: int = 1, ahead: bool = True) -> Costs:
@@ -130,7 +130,12 @@ def plan_twin(specification: Specification, *, workers: int = 1, ahead: bool = T
             segment,
             measure,
             compare,
-            StageCost("report", _S_REPORT + voxels * _S_PER_VOXEL_SHOWN, _PROCESS_BYTES + _REPORT_BYTES, 5e6),
+            StageCost(
+                "report",
+                _S_REPORT + columns**2 * _S_PER_PIXEL_SHOWN + voxels * _S_PER_VOXEL_SHOWN,
+                _PROCESS_BYTES + _REPORT_BYTES + _PICTURE_BYTES * columns**2,
+                5e6,
+            ),
         ),
         workers,
     )
@@ -145,27 +150,33 @@ def _giving_way(cost: StageCost, workers: int, other_bytes: float) -> StageCost:
 def _analysis_costs(specification: Specification, workers: int) -> tuple[StageCost, StageCost, StageCost]:
     """Predict what segmenting, measuring and comparing cost, which hold whole volumes.
 
-    Two workers measure truth and recovered volume at once, and score labels in two ways. The layer of an
-    aged electrode may reach as high as the specimen: taken so, which is more than most states need.
+    Two workers measure truth and recovered volume at once, and score labels in two ways. The layer of an aged
+    electrode may reach as high as the specimen, and what a segmentation takes for silicon, where artefacts lie above
+    the layer, up to the rim of the field: taken so, which is more than most need.
     """
     detector, recipe = specification.microscope.detector, specification.measurement
     layer, specimen = specification.electrode.layer, specification.electrode.specimen
     rows, columns, voxel_um = detector.rows, detector.columns, detector.pixel_nm / 1e3
     voxels = rows * columns**2
-    room_um = min(specimen.width_um, columns * voxel_um) / 2 - specimen.foil_surface_height_um
-    top_um = room_um
+    field_um, width_um = (
+        width / 2 - specimen.foil_surface_height_um for width in (columns * voxel_um, specimen.width_um)
+    )
+    true_um = min(width_um, field_um)
     if specification.ageing.condition == "pristine":
-        top_um = min(room_um, layer.mean_height_um + 3 * layer.height_sd_um)
-    box_rows = min(columns, (top_um + 2 * recipe.closing_radius_nm / 1e3) / voxel_um)
+        true_um = min(true_um, layer.mean_height_um + 3 * layer.height_sd_um)
+    true_rows, box_rows = (
+        min(columns, (top_um + 2 * recipe.closing_radius_nm / 1e3) / voxel_um) for top_um in (true_um, field_um)
+    )
     box = rows * box_rows * columns
-    above_foil_um = top_um + (recipe.air_gap_nm + AIR_BAND_NM + recipe.foil_band_nm[1]) / 1e3
+    above_foil_um = field_um + (recipe.air_gap_nm + AIR_BAND_NM + recipe.foil_band_nm[1]) / 1e3
     profile = rows * columns * min(columns, above_foil_um / voxel_um) * _PROFILE_BYTES
     lag = recipe.correlation_lag_nm / 1e3 / voxel_um
     block = rows / max(1, min(recipe.blocks, rows // max(1, 2 * lag)))
     transform = (block + lag) * (box_rows + lag) * (columns + lag) * _TRANSFORM_BYTES + 8 * box if lag >= 1 else 0
     measure = _MEASURE_BYTES * voxels + profile + max(_LAYER_BYTES * box, transform)
     speed = _REFERENCE_CPUS / available_cpus()
-    measure_s = 2 * (voxels * _S_PER_VOXEL_MEASURED + box * _S_PER_VOXEL_OF_LAYER)
+    boxes = rows * (true_rows + box_rows) * columns
+    measure_s = 2 * voxels * _S_PER_VOXEL_MEASURED + boxes * _S_PER_VOXEL_OF_LAYER
     whole, scored = (_PROCESS_BYTES + size * voxels for size in (_SEGMENT_BYTES, _COMPARE_BYTES))
     measuring = _PROCESS_BYTES + measure
     return (
