@@ -29,6 +29,12 @@ def cut_image(shape=SHAPE):
     return Volume(grey.astype(np.float32), VOXEL), Volume(labels.astype(np.uint8), VOXEL), middle
 
 
+def is_left_as_it_is(image):
+    collector = find_collector(image)
+    layer, foil = resolve_foil(image, collector)
+    return layer is image and foil is collector
+
+
 def test_surface_and_layer_are_those_that_were_drawn():
     image, labels, surface = cut_image()
     layer, foil = resolve_foil(image, find_collector(image))
@@ -56,21 +62,13 @@ def test_cut_voxels_are_told_from_silicon_where_no_band_guards_them(shape):
 def test_an_image_that_is_not_sharp_is_left_as_it_is(blur, noise):
     image, _, _ = cut_image()
     values = ndimage.gaussian_filter(image.values, blur) + noise * np.random.default_rng(3).standard_normal(SHAPE)
-    seen = Volume(values.astype(np.float32), VOXEL)
-    collector = find_collector(seen)
-    layer, foil = resolve_foil(seen, collector)
-    assert layer is seen
-    assert foil is collector
+    assert is_left_as_it_is(Volume(values.astype(np.float32), VOXEL))
 
 
 def test_a_foil_that_ends_at_faces_of_voxels_cuts_nothing():
     _, labels, _ = cut_image()
     grey = np.select([labels.values == Phase.SILICON, labels.values == Phase.CURRENT_COLLECTOR], [SILICON, COPPER])
-    image = Volume(grey.astype(np.float32), VOXEL)
-    collector = find_collector(image)
-    layer, foil = resolve_foil(image, collector)
-    assert layer is image
-    assert foil is collector
+    assert is_left_as_it_is(Volume(grey.astype(np.float32), VOXEL))
 
 
 def test_a_foil_without_a_free_surface_is_left_as_it_is():
