@@ -39,7 +39,6 @@ def test_surface_and_layer_are_those_that_were_drawn():
     image, labels, surface = cut_image()
     layer, foil = resolve_foil(image, find_collector(image))
     row = (SHAPE[1] - 1) / 2 - foil.surface_nm / VOXEL
-    # The half level of the smoothed image is off by more than ten times as much beside the walls.
     assert np.abs(row - surface).max() < 0.02
     assert np.array_equal(foil.foil, labels.values == Phase.CURRENT_COLLECTOR)
     drawn = np.where(labels.values == Phase.SILICON, SILICON, 0.0)

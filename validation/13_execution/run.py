@@ -1,6 +1,6 @@
 """Measure what runs cost when they are shared out, what they survive, and what the widest of them needs.
 
-python run.py                the whole page; `wide` alone takes more than an hour, for it walks thrice
+python run.py                the whole page; `wide` alone takes three quarters of an hour, for it walks thrice
 python run.py sweep workers  these parts
 """
 
@@ -75,6 +75,8 @@ WIDE = {
 FULL_ROWS = 2048
 #: Times that one worker, two, and a cluster's are compared.
 TURNS = 5
+#: Times that numbers of rows, and one worker and two of a longer road, are.
+WALKS = 3
 Row = dict[str, str | bool | None]
 
 
@@ -164,7 +166,7 @@ def longer() -> list[Row]:
         scratch = Path(name)
         (scratch / "asked.toml").write_text(to_toml(twice), encoding="utf-8")
         asked = ["run", str(scratch / "asked.toml"), "--threads", "1"]
-        for turn in range(TURNS):
+        for turn in range(WALKS):
             one = timed([*asked, "--workers", "1", "--out", str(scratch / f"one-{turn}")], ONE_THREAD)[0]
             two = timed([*asked, "--workers", "2", "--out", str(scratch / f"two-{turn}")], TWO_THREADS)[0]
             turns.append((one, two))
@@ -351,7 +353,7 @@ def linear_in_rows(columns: int = 612, views: int = 301, heights: tuple[int, ...
     found: dict[int, dict[str, float]] = {}
     # The first walk compiles, and finds filters that are then kept; of the others the fastest counts, stage by stage,
     # since what else a shared host does only ever adds.
-    for turn, height in ((0, heights[0]), *itertools.product(range(TURNS), heights)):
+    for turn, height in ((0, heights[0]), *itertools.product(range(WALKS), heights)):
         with tempfile.TemporaryDirectory() as name:
             _, stages, _ = walked(Path(name), with_values(base, narrow | {"microscope.detector.rows": height}))
         kept = {stage: took.kept_s for stage, took in stages.items()}
