@@ -215,7 +215,7 @@ def run(
 
     Example: npsi-twin run --preset demo --condition 2000/100 --hypothesis agglomeration --out runs/aged
     """
-    from npsi_twin.execution import begin_server
+    from npsi_twin.worker_server import begin_server
 
     if scheduler is None:
         # Imports what workers need, some of it not needed here, while this process imports and prepares.

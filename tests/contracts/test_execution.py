@@ -26,7 +26,8 @@ from npsi_twin.specification import preset_specification
 REQUEST = {"specification": "abc", "version": "1"}
 EARLY = """
 import sys
-from npsi_twin.execution import begin_server, map_slabs
+from npsi_twin.execution import map_slabs
+from npsi_twin.worker_server import begin_server
 if __name__ == "__main__":
     begin_server(2, None, ["colorsys"])
     asked = ["'colorsys' in __import__('sys').modules"] * 4

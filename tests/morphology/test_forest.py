@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from npsi_twin.errors import DataError, IncompatibleError, MissingBackendError, OutOfRangeWarning, ParameterError
 from npsi_twin.morphology import forest as forest_module
 from npsi_twin.morphology import forest_training
 from npsi_twin.morphology.forest import Forest, best_cut, load_forest, save_forest
 from npsi_twin.morphology.forest_training import ForestRecipe, train_forest
-from npsi_twin.morphology.forest_walk import mean_share
+from npsi_twin.morphology.forest_walk import linear_share, mean_share
 from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
 from npsi_twin.morphology.voxel_features import feature_count, reach_voxels, voxel_features
 from npsi_twin.recipes import MadeBy
@@ -22,10 +23,10 @@ def learn():
     return pytest.importorskip("sklearn", reason="scikit-learn (the extra 'learn') is not installed: no training")
 
 
-def stump(cut=1.0, feature=1):
+def stump(cut=1.0, feature=1, weights=(0, 0, 1, 0, 0, 0, 0)):
     """One tree of one question: is the narrowest mean above so many times the threshold."""
-    arrays = ([0], [1, -1, -1], [2, -1, -1], [feature, -2, -2], [cut, 0, 0], [0.5, 0.0, 1.0])
-    kinds = (np.int64, np.int32, np.int32, np.int32, np.float64, np.float64)
+    arrays = (weights, [0], [1, -1, -1], [2, -1, -1], [feature, -2, -2], [cut, 0, 0], [0.5, 0.0, 1.0])
+    kinds = (np.float64, np.int64, np.int32, np.int32, np.int32, np.float64, np.float64)
     return Forest(*(np.array(a, k) for a, k in zip(arrays, kinds, strict=True)), (50.0,), MadeBy("train_forest", "x"))
 
 
@@ -61,9 +62,39 @@ def test_our_walk_is_scikit_learns_vote(phantoms):
     features = rng.normal(size=(4000, 5)).astype(np.float32)
     silicon = features[:, 0] + 0.5 * features[:, 1] ** 2 + rng.normal(size=4000) > 0.5
     theirs = RandomForestClassifier(n_estimators=7, max_depth=8, random_state=1).fit(features, silicon)
-    ours = forest_training._flattened(theirs.estimators_, SMALL, 0)
-    found = mean_share(features, ours.roots, ours.left, ours.right, ours.feature, ours.cut, ours.share)
+    ours = forest_training._flattened(theirs.estimators_, np.zeros(5), SMALL, 0)
+    weights = np.array([-0.5, 1.0, 0.0, 0.0, 0.0])  # the fifth feature is the first, less one half
+    features[:, 4] = features[:, 0] - 0.5
+    nodes = ours.roots, ours.left, ours.right, ours.feature, ours.cut, ours.share
+    found = mean_share(features[:, :4], weights, *nodes)
     assert np.allclose(found, theirs.predict_proba(features)[:, 1], atol=1e-6)
+
+
+def test_the_linear_feature_is_the_least_squares_fit():
+    rng = np.random.default_rng(5)
+    features = rng.normal(2.0, [1.0, 0.1, 3.0, 1.0], size=(5000, 4)).astype(np.float32)
+    features[:, 3] = 0.7  # tells nothing
+    silicon = features[:, 0] - 8 * features[:, 1] + rng.normal(size=5000) > -14
+    weights = forest_training._fitted(features, silicon)
+    theirs, *_ = np.linalg.lstsq(np.column_stack([np.ones(5000), features[:, :3]]), silicon.astype(float))
+    assert weights == pytest.approx([*theirs, 0.0], abs=1e-5)
+    expected = weights[0] + features @ weights[1:]
+    assert linear_share(features, weights) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_linear_feature_undoes_blur(build_needle, monkeypatch):
+    learn()
+    sharp = [build_needle(SHAPE, thickness_nm=1500.0, thickness_sd_nm=100.0, seed=seed) for seed in (21, 22, 23)]
+    images = [Volume(ndimage.gaussian_filter(p.attenuation.values, 1.2), p.attenuation.voxel_nm) for p in sharp]
+    labels, truth = [p.labels for p in sharp[:2]], sharp[2].labels.values == Phase.SILICON
+
+    def found():
+        forest = train_forest(images[:2], labels, SMALL, seeds=Seeds(1))
+        return dice(truth, segment(images[2], method=forest).labels.values == Phase.SILICON)
+
+    with_it = found()
+    monkeypatch.setattr(forest_training, "_fitted", lambda features, _: np.zeros(1 + features.shape[1]))
+    assert with_it > found() + 0.01
 
 
 def test_training_is_repeatable_and_every_setting_matters(phantoms, trained):
@@ -118,9 +149,9 @@ def test_features_see_as_far_as_they_say():
 def test_features_of_a_ramp():
     ramp = np.broadcast_to(np.arange(40, dtype=np.float32)[None, :, None], (40, 40, 40))
     found = voxel_features(ramp, (100.0,), 50.0)[20, 20, 20]
-    # mean 20, slope 1 a voxel times 2 voxels, no bend, and the spread of a Gaussian of 2 voxels along the ramp; the
-    # kernels end at 4 standard deviations, where the second derivative's leaves 1e-3 of the value
-    assert found == pytest.approx([20, 20, 2, 0, 2], abs=0.03)
+    # mean 20, slope 1 a voxel times 2 voxels, no bend, none across slices, and the spread of a Gaussian of 2 voxels
+    # along the ramp; the kernels end at 4 standard deviations, where the second derivative's leaves 1e-3 of the value
+    assert found == pytest.approx([20, 20, 2, 0, 0, 2], abs=0.03)
 
 
 def test_a_forest_comes_back_from_its_file(tmp_path):
@@ -177,6 +208,8 @@ def test_a_recipe_names_a_forest_wholly_or_not_at_all(values):
         ("roots", [5]),
         ("share", [0.5, 0.0, 3.0]),
         ("cut", [0.1]),
+        ("weights", [0.0, 1.0]),
+        ("weights", [np.nan] * 7),
         ("format", "another"),
         ("widths_nm", [-1.0]),
     ],

@@ -8,7 +8,6 @@ not at all. What is written depends neither on who did it, nor in what order, no
 from npsi_twin.execution.executors import (
     Executor,
     InProcess,
-    begin_server,
     cluster_memory,
     in_order,
     map_slabs,
@@ -30,7 +29,6 @@ __all__ = [
     "Progress",
     "RunFolder",
     "available_cpus",
-    "begin_server",
     "cluster_memory",
     "code_sha256",
     "file_sha256",

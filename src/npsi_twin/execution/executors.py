@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -22,7 +22,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing import connection, get_context, parent_process, set_start_method
 from multiprocessing.context import BaseContext
-from multiprocessing.forkserver import ensure_running, set_forkserver_preload
 from threading import Lock, Thread
 from typing import Any, Protocol, TypeVar, cast
 
@@ -30,7 +29,8 @@ from npsi_twin.errors import IncompatibleError, MissingBackendError, ParameterEr
 from npsi_twin.execution.progress import Progress, silent
 from npsi_twin.execution.software import code_sha256
 from npsi_twin.memory import Memory, freed_memory_kept, keep_freed_memory, memory_there
-from npsi_twin.threads import available_cpus, few_blas_threads, limit_threads, using_threads
+from npsi_twin.threads import few_blas_threads, limit_threads, using_threads
+from npsi_twin.worker_server import begin_server, threads_of_each
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -107,36 +107,6 @@ def _begin_worker(threads: int, environment: Mapping[str, str]) -> None:
 def _context() -> BaseContext:
     """Return how workers begin: forked from a server that has imported all they need; elsewhere they import it."""
     return get_context("forkserver" if sys.platform == "linux" else "spawn")
-
-
-def begin_server(workers: int, threads: int | None, modules: Iterable[str]) -> None:
-    """Begin to import what workers need, in the process that they will be forked from; does not wait for it.
-
-    Whoever knows early that there will be workers says so, and imports and prepares meanwhile. Only the first call of
-    a process matters; there is no such server for one worker, and on systems that cannot fork.
-
-    Parameters
-    ----------
-    workers, threads
-        As `LocalProcesses` will have them.
-    modules
-        Names of the modules to import.
-    """
-    if workers < 2 or sys.platform != "linux":
-        return
-    set_forkserver_preload([*modules, "npsi_twin.execution.before_forking"])
-    # Ctrl-C would end its imports in a traceback; what is blocked here is so in the server as well.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        with few_blas_threads(_share(workers, threads)):  # it reads them once
-            ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _share(workers: int, threads: int | None) -> int:
-    """Return how many threads each worker has."""
-    return threads or max(1, available_cpus() // workers)
 
 
 def _end_with_parent() -> None:
@@ -239,7 +209,7 @@ class LocalProcesses:
                 self._stop()
 
     def _submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
-        share = _share(self.workers, self.threads)
+        share = threads_of_each(self.workers, self.threads)
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 self.workers, mp_context=_context(), initializer=_begin_worker, initargs=(share, dict(os.environ))

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from npsi_twin.errors import DataError, IncompatibleError, MissingBackendError, OutOfRangeWarning
 from npsi_twin.morphology.collector import BoolArray, find_collector
 from npsi_twin.morphology.forest import Forest, accepted_widths, feature_slabs
+from npsi_twin.morphology.forest_walk import linear_share
 from npsi_twin.morphology.layer_view import LayerView
 from npsi_twin.morphology.thickness import SILICON
 from npsi_twin.recipes import MadeBy, Recipe, parameter
@@ -112,6 +114,8 @@ def train_forest(
             f"train_forest: all {silicon.size} training voxels are {'silicon' if silicon.any() else 'no silicon'}; "
             "both are needed to tell them apart. Give volumes whose layer has silicon and pores."
         )
+    weights = _fitted(features, silicon)
+    features = np.column_stack([features, linear_share(features, weights)])
     own = int(seeds.stream("train_forest_trees").integers(1 << 31))
     grown = RandomForestClassifier(
         n_estimators=recipe.trees,
@@ -121,7 +125,7 @@ def train_forest(
         random_state=own,
         n_jobs=threads(),  # a tree a thread; each draws from its own seed
     ).fit(features, silicon)
-    return _flattened(grown.estimators_, recipe, seeds.root)
+    return _flattened(grown.estimators_, weights, recipe, seeds.root)
 
 
 def _drawn(
@@ -174,7 +178,21 @@ def _training_voxels(
     return np.concatenate(features), silicon
 
 
-def _flattened(trees: Sequence[Any], recipe: ForestRecipe, root_seed: int) -> Forest:
+def _fitted(features: FloatArray, silicon: BoolArray) -> NDArray[np.float64]:
+    """Fit silicon by least squares: offset, and weight of every feature.
+
+    Features that tell nothing of their own have no weight, or share one: the shortest solution. The sums are numpy's
+    own, and not BLAS's, whose order depends on its threads.
+    """
+    mean, spread = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    spread[spread == 0] = 1.0
+    unit = (features - mean) / spread
+    gram = np.einsum("vi,vj->ij", unit, unit, optimize=False)
+    weights = np.linalg.lstsq(gram, np.einsum("vi,v->i", unit, silicon - silicon.mean(), optimize=False))[0] / spread
+    return np.concatenate([[silicon.mean() - mean @ weights], weights])
+
+
+def _flattened(trees: Sequence[Any], weights: NDArray[np.float64], recipe: ForestRecipe, root_seed: int) -> Forest:
     """Lay scikit-learn's trees one after the other."""
     parts = [tree.tree_ for tree in trees]
     roots = np.concatenate([[0], np.cumsum([part.node_count for part in parts])[:-1]]).astype(np.int64)
@@ -185,6 +203,7 @@ def _flattened(trees: Sequence[Any], recipe: ForestRecipe, root_seed: int) -> Fo
     left, right = (np.where(nodes < 0, -1, nodes + shift).astype(np.int32) for nodes in children.values())
     votes = np.concatenate([part.value[:, 0] for part in parts])
     return Forest(
+        weights,
         roots,
         left,
         right,

@@ -6,9 +6,10 @@ The model. The attenuation v comes in units of a grey of the volume itself, so t
 and the widths are lengths, so that another voxel size changes little. For each width s, with G a
 Gaussian of that standard deviation in all three directions:
 
-    G v,    s |grad G v|,    s^2 laplace G v,    sqrt(G v^2 - (G v)^2),
+    G v,    s |grad G v|,    s^2 laplace G v,    s^2 d^2 G v / dz^2,    sqrt(G v^2 - (G v)^2),
 
-and v itself. They are those of Arganda-Carreras et al. 2017 that need no training of their own. Neither the place nor
+and v itself. They are those of Arganda-Carreras et al. 2017 that need no training of their own, and the bend across
+slices by itself, since a reconstruction blurs slices otherwise than the direction across them. Neither the place nor
 the height above the foil is among them: a classifier that knew these would learn the phantoms' thickness.
 
 Holds for widths from a third of a voxel; the Gaussians end at four standard deviations, so that slices farther than
@@ -28,7 +29,7 @@ from npsi_twin.volumes import FloatArray
 
 _ENDS_AT = 4.0
 #: Features of a width.
-_KINDS = 4
+_KINDS = 5
 
 
 def feature_count(widths_nm: tuple[float, ...]) -> int:
@@ -63,7 +64,7 @@ def voxel_features(normalised: FloatArray, widths_nm: tuple[float, ...], voxel_n
     A flat grey has itself for its means, and all but nothing else (the kernel of the second derivative ends early):
 
     >>> np.abs(voxel_features(np.full((4, 4, 4), 0.5, np.float32), (50.0,), 50.0)[0, 0, 0]).round(3).tolist()
-    [0.5, 0.5, 0.0, 0.0, 0.0]
+    [0.5, 0.5, 0.0, 0.0, 0.0, 0.0]
     """
     found = np.empty((*normalised.shape, feature_count(widths_nm)), np.float32)
     found[..., 0] = normalised
@@ -77,5 +78,6 @@ def voxel_features(normalised: FloatArray, widths_nm: tuple[float, ...], voxel_n
         found[..., first] = mean
         found[..., first + 1] = sigma * np.sqrt(slopes[0] ** 2 + slopes[1] ** 2 + slopes[2] ** 2)
         found[..., first + 2] = sigma**2 * (bends[0] + bends[1] + bends[2])
-        found[..., first + 3] = np.sqrt(np.maximum(smooth(values**2) - mean**2, 0.0))
+        found[..., first + 3] = sigma**2 * bends[0]
+        found[..., first + 4] = np.sqrt(np.maximum(smooth(values**2) - mean**2, 0.0))
     return found
