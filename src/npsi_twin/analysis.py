@@ -17,7 +17,7 @@ from npsi_twin.comparison.agreement import compare
 from npsi_twin.comparison.label_scores import PARTS, LabelScores, Part, joined, score_labels
 from npsi_twin.execution import Executor, InProcess, Progress, RunFolder, write_text_whole, written_whole
 from npsi_twin.morphology.measure import MeasurementRecipe, Measurements, measure
-from npsi_twin.morphology.segmentation import SegmentationRecipe, segment
+from npsi_twin.morphology.segmentation import SegmentationMethod, SegmentationRecipe, chosen_method, segment
 from npsi_twin.morphology.segmentation_recipe import BUILT_IN
 from npsi_twin.specification import Specification
 from npsi_twin.stages import RECONSTRUCTION, SCAN_TRUTH, TRUTH
@@ -30,9 +30,9 @@ SEGMENTATION = "segmentation.h5"
 MEASUREMENTS, MEASURED_MAPS, COMPARISON = "measurements.csv", "measurements.h5", "comparison.json"
 
 
-def _segmented(recipe: SegmentationRecipe, folder: Path) -> dict[str, float]:
+def _segmented(recipe: SegmentationRecipe, method: SegmentationMethod | None, folder: Path) -> dict[str, float]:
     """Segment the reconstruction in a run's folder; return what is told of it."""
-    segmentation = segment(read_volume(folder / RECONSTRUCTION), recipe)
+    segmentation = segment(read_volume(folder / RECONSTRUCTION), recipe, method=method)
     threshold = float(np.mean(segmentation.threshold_per_um))
     told = {"threshold_per_um": threshold} if np.isfinite(threshold) else {}  # some methods have none
     with written_whole(folder / SEGMENTATION) as path:
@@ -61,11 +61,11 @@ def segment_reconstruction(
     """
     with run.stage("segment", SEGMENTATION, inputs=(RECONSTRUCTION,)) as facts:
         recipe = specification.segmentation
-        # A method of one's own was registered in this process, and a forest's file is seen from where it runs.
-        anywhere = recipe.method in BUILT_IN and recipe.method != "forest"
-        who = executor if anywhere else InProcess()
+        # A method of one's own was registered in this process; a forest's file is read here, and its trees are sent.
+        who = executor if recipe.method in BUILT_IN else InProcess()
+        forest = chosen_method(recipe) if recipe.method == "forest" else None
         progress("segment", 0, 1)
-        segmenting = who.begun(partial(_segmented, recipe), run.path)
+        segmenting = who.begun(partial(_segmented, recipe, forest), run.path)
         beside()
         facts |= segmenting()
         progress("segment", 1, 1)

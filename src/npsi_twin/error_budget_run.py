@@ -192,7 +192,13 @@ def run_budget(
     with (
         opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
         open_run(
-            folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock, owns=(OUTCOMES,)
+            folder,
+            request=request,
+            resume=resume,
+            overwrite=overwrite,
+            break_lock=break_lock,
+            owns=(OUTCOMES,),
+            progress=progress,
         ) as run,
     ):
         run.state["seed"] = specification.seed

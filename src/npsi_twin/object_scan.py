@@ -165,7 +165,14 @@ def scan_object(
         "code": code_sha256(),
     }
     with (
-        open_run(folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock) as run,
+        open_run(
+            folder,
+            request=request,
+            resume=resume,
+            overwrite=overwrite,
+            break_lock=break_lock,
+            progress=progress,
+        ) as run,
         opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
     ):
         run.state["seed"] = seed

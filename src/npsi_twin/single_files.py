@@ -127,7 +127,14 @@ def reconstruct_file(
         "code": code_sha256(),
     }
     with (
-        open_run(folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock) as run,
+        open_run(
+            folder,
+            request=request,
+            resume=resume,
+            overwrite=overwrite,
+            break_lock=break_lock,
+            progress=progress,
+        ) as run,
         opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
     ):
         write_text_whole(run.path / SPECIFICATION, to_toml(recipe, ("reconstruction",)))

@@ -284,7 +284,14 @@ def make_states(
     }  # fmt: skip
     with (
         opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
-        open_run(folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock) as run,
+        open_run(
+            folder,
+            request=request,
+            resume=resume,
+            overwrite=overwrite,
+            break_lock=break_lock,
+            progress=progress,
+        ) as run,
     ):
         run.state["seed"] = seeds.root
         write_text_whole(folder / RECIPE, to_toml(recipe))

@@ -5,6 +5,7 @@ may come from another tool. Files that have no run are `npsi_twin.single_files`'
 """
 
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from npsi_twin import analysis, stages
 from npsi_twin.ahead import Ahead
 from npsi_twin.costs import check_resources
 from npsi_twin.electrode.scene import Electrode
-from npsi_twin.errors import ParameterError
+from npsi_twin.errors import DataError, ParameterError
 from npsi_twin.execution import (
     Executor,
     Progress,
@@ -30,6 +31,7 @@ from npsi_twin.morphology.segmentation import chosen_method
 from npsi_twin.plan import plan_twin
 from npsi_twin.projectors.choice import available_projector
 from npsi_twin.provenance import SPECIFICATION, finish, remember
+from npsi_twin.recipes import describe
 from npsi_twin.specification import Specification, load_specification, to_toml
 from npsi_twin.storage.formats import open_scan
 from npsi_twin.storage.measurements import read_comparison, read_measurements
@@ -39,6 +41,15 @@ STAGES = ("build", "scan", "reconstruct", "segment", "measure", "compare", "repo
 
 def _request(specification: Specification) -> dict[str, str]:
     return {"specification": specification.digest(), "version": version("npsi-twin"), "code": code_sha256()}
+
+
+def _changed(folder: Path, specification: Specification) -> list[str]:
+    """Return the fields in which a specification is not that of the run in the folder."""
+    try:
+        before = {leaf.path: leaf.value for leaf in describe(load_specification(folder / SPECIFICATION))}
+    except (DataError, ParameterError):
+        return []
+    return [leaf.path for leaf in describe(specification) if before.get(leaf.path) != leaf.value]
 
 
 def _remember(run: RunFolder, specification: Specification) -> None:
@@ -108,7 +119,7 @@ def run_twin(
         raise ParameterError(f"until: got {until!r}; known are {', '.join(STAGES)}.")
     asked = STAGES[: STAGES.index(until) + 1]
     # At once, and not only when an electrode, which may take minutes, is built.
-    check_free(folder, break_lock=break_lock)
+    check_free(folder, break_lock=break_lock, progress=progress)
     costs = plan_twin(specification, workers=workers).only("electrode", *asked)
     costs = costs.beyond(folder) if resume else costs
     check_resources(costs, folder, scheduler=scheduler, overwrite=overwrite)
@@ -119,7 +130,14 @@ def run_twin(
         # A specification whose electrode cannot be built is refused before anything is written.
         electrode = None if resume else stages.make_electrode(specification)
         request = _request(specification)
-        with open_run(folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock) as run:
+        with open_run(
+            folder,
+            request=request,
+            resume=resume,
+            overwrite=overwrite,
+            break_lock=break_lock,
+            differs={"specification": partial(_changed, folder, specification)},
+        ) as run:
             _remember(run, specification)
             _walk(run, asked, specification, electrode, executor, progress, scan_format)
             if asked == STAGES:
@@ -163,6 +181,7 @@ def build_run(
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Begin a run: make the electrode and write its truth; what is asked for and raised is as for `run_twin`."""
+    check_free(folder, break_lock=break_lock, progress=progress)
     costs = plan_twin(specification, workers=workers).only("electrode", "build")
     costs = costs.beyond(folder) if resume else costs
     check_resources(costs, folder, scheduler=scheduler, overwrite=overwrite)
@@ -170,7 +189,14 @@ def build_run(
     electrode = None if resume else stages.make_electrode(specification)
     request = _request(specification)
     with (
-        open_run(folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock) as run,
+        open_run(
+            folder,
+            request=request,
+            resume=resume,
+            overwrite=overwrite,
+            break_lock=break_lock,
+            differs={"specification": partial(_changed, folder, specification)},
+        ) as run,
         opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
     ):
         _remember(run, specification)
@@ -222,7 +248,7 @@ def run_stage(
     # A stage alone is asked for as it is now, on purpose; its record says which code did it.
     request = _request(specification) | {"code": begun.get("code")}
     with (
-        open_run(folder, request=request, resume=True, break_lock=break_lock) as run,
+        open_run(folder, request=request, resume=True, break_lock=break_lock, progress=progress) as run,
         opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
     ):
         remember(run, asked=(SPECIFICATION,))

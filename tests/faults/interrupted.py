@@ -8,6 +8,7 @@ import contextlib
 import functools
 import json
 import os
+import random
 import resource
 import signal
 import subprocess
@@ -231,12 +232,15 @@ def small_disk(folder):
     return fill_in_every_stage(work, whole, disk / "full", STAGES, fill, ballast.unlink)
 
 
-class Backwards:
-    """An executor whose last task is done first."""
+class Shuffled:
+    """An executor that does tasks in any order but their own, another one each time."""
 
     def completed(self, function, tasks):
-        """Do the tasks from the last to the first."""
-        for number in reversed(range(len(tasks))):
+        """Do the tasks in a random order."""
+        order = list(range(len(tasks)))
+        while len(order) > 1 and order == sorted(order):
+            random.shuffle(order)
+        for number in order:
             yield number, function(tasks[number])
 
     def begun(self, function, task):
@@ -262,8 +266,8 @@ def anybody(folder):
 
         return progress
 
-    with mock.patch.object(twin, "opened_executor", return_value=contextlib.nullcontext(Backwards())):
-        work(folder / "backwards")
+    with mock.patch.object(twin, "opened_executor", return_value=contextlib.nullcontext(Shuffled())):
+        work(folder / "shuffled")
     work(folder / "threads", threads=2)
     work(folder / "processes", workers=4, threads=1, progress=lose(active_children))
     cluster = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
@@ -271,7 +275,7 @@ def anybody(folder):
         address = workers.scheduler_address
         nannies = lambda: [nanny.process.process for nanny in workers.workers.values()]  # noqa: E731
         work(folder / "dask", scheduler=address, threads=1, progress=lose(nannies))
-    same = {name: hashes(folder / name) == whole for name in ("backwards", "threads", "processes", "dask")}
+    same = {name: hashes(folder / name) == whole for name in ("shuffled", "threads", "processes", "dask")}
     return {"same": same, "dashboard": [name for name in told if "dashboard" in name]}
 
 

@@ -97,7 +97,7 @@ def test_a_full_disk_is_an_error_in_every_stage_and_the_run_goes_on_once_there_i
 def test_who_does_it_and_in_what_order_changes_no_byte_and_a_killed_worker_costs_its_slab(tmp_path):
     pytest.importorskip("distributed", reason="Dask is the extra 'dask'")
     found, _ = disturbed(tmp_path, "anybody", threads=2)
-    assert found["same"] == {"backwards": True, "threads": True, "processes": True, "dask": True}
+    assert found["same"] == {"shuffled": True, "threads": True, "processes": True, "dask": True}
     (line,) = found["dashboard"]
     assert re.fullmatch(r"Dask dashboard: (http://127\.0\.0\.1:\d+/status|none, the scheduler lacks bokeh)", line)
 

@@ -170,7 +170,7 @@ def test_numbers_that_lose_nothing_are_taken_as_they_are(exchange, kind):
 @pytest.mark.parametrize("name", ["scan.h5", "scan.nxs", "scan.tif", "scan"])
 def test_what_is_no_hdf5_is_refused_whatever_its_name(tmp_path, content, said, name):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=f"not a readable HDF5 file of {said}.*Copy it anew") as caught:
+    with pytest.raises(DataError, match=rf"not a readable HDF5 file \({said}.*Copy it anew") as caught:
         open_scan(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
 
@@ -180,7 +180,8 @@ def test_a_scan_cut_short_anywhere_is_refused(exchange):
     for kept in np.linspace(1, len(whole) - 1, 40).astype(int):
         path = exchange()
         path.write_bytes(whole[:kept])
-        with pytest.raises(DataError, match="cannot be read"):
+        says = f"cannot be read|truncated: {kept} of {len(whole)} bytes"
+        with pytest.raises(DataError, match=says):
             open_scan(path).read(range(ROWS))
 
 

@@ -15,8 +15,9 @@ from npsi_twin import twin
 from npsi_twin.errors import DataError, IncompleteError, ResourceError
 from npsi_twin.execution import InProcess, file_sha256, open_run, written_hdf5, written_whole
 from npsi_twin.execution.shards import Slab, SlabArray, assemble, make_shards
-from npsi_twin.specification import preset_specification
+from npsi_twin.specification import preset_specification, to_toml
 from npsi_twin.storage.volumes import create_volumes, read_volume
+from npsi_twin.variations import with_values
 
 ROWS = [range(0, 2), range(2, 4), range(4, 5)]
 VALUES = np.arange(5 * 3 * 4, dtype=np.float32).reshape(5, 3, 4)
@@ -55,6 +56,11 @@ def test_a_run_is_resumed_by_the_same_specification_version_and_code_alone(tmp_p
         with pytest.raises(IncompleteError, match=f"these differ: {differing}"):
             twin.run_twin(asked, tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "run.json").read_bytes() == before
+    (tmp_path / "run" / "specification.toml").write_text(to_toml(tiny))
+    other = with_values(tiny, {"microscope.detector.rows": 5, "seed": 1})
+    for walk in (twin.run_twin, twin.build_run):
+        with pytest.raises(IncompleteError, match=r"specification \(seed, microscope.detector.rows\), version"):
+            walk(other, tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize(("rows", "when"), [(ROWS, [0, 2]), (ROWS[:1], []), ([], [])])
@@ -99,6 +105,12 @@ def test_only_what_is_missing_damaged_or_of_another_question_is_made_again(tmp_p
         with manifest.open("a") as file:  # a line that a power cut took in half
             file.write('{"shard": "0000.h5", "key": "')
         assert shards(run)[1] == []
+        for damage in (b"no JSON\n", b"\xff\n"):
+            whole = manifest.read_bytes()
+            manifest.write_bytes(whole + damage)
+            with pytest.raises(DataError, match="cannot be read .*Remove its folder"):
+                shards(run)
+            manifest.write_bytes(whole)
         assert all(json.loads(line) for line in manifest.read_text().splitlines())
         assert shards(run, variant="another")[1] == [0, 2, 4]
 
@@ -198,7 +210,10 @@ def test_a_lock_says_who_holds_it_and_yields_only_where_nobody_is_hurt(tmp_path,
     for break_lock, opens in ((False, free), (True, can_be_broken)):
         (tmp_path / ".lock").write_text(json.dumps(LOCK | held_by))
         if opens:
-            with open_run(tmp_path, request={}, resume=True, break_lock=break_lock):
+            told = []
+            tell = {"progress": lambda text, *_, told=told: told.append(text)}
+            with open_run(tmp_path, request={}, resume=True, break_lock=break_lock, **tell):
+                assert f"on {(LOCK | held_by)['host']} since 2026-01-01 00:00:00" in told[0]
                 assert json.loads((tmp_path / ".lock").read_text())["process"] == os.getpid()
         else:
             who = f"process {os.getpid()} on {(LOCK | held_by)['host']} since 2026-01-01 00:00:00.*--break-lock"

@@ -115,7 +115,14 @@ def test_particles_on_a_foil_through_measure():
     assert found["particle_size_um"].n == 4
     assert found["particle_size_um"].value == pytest.approx(0.9, rel=0.04)  # half a weld each
     assert found["agglomerated_share"].value == pytest.approx(0.52, abs=0.02)
-    assert found["agglomerate_size_um"].n == 3
+    assert found["agglomerate_size_um"].n == found["agglomerate_aspect"].n == 3
+    # two balls of radius R, 20 voxels from middle to middle: by their moments about (R^2/5 + 100) / (R^2/5), and by
+    # volume half of all; the weld makes it a little less long
+    pair = np.sqrt((9**2 / 5 + 100) / (9**2 / 5))
+    assert found["agglomerate_aspect"].value == pytest.approx((pair + 1) / 2, rel=0.06)
+    assert found["particle_aspect"].value < 1.1
+    # they have twice the surface of one, and 2^(2/3) of it as one ball would
+    assert found["agglomerate_sphericity"].value == pytest.approx((2 ** (-1 / 3) + 1) / 2, rel=0.06)
     assert found["core_shell_index"].value == pytest.approx(1.0, rel=1e-3)
     assert found["foil_contact_share"].value == 0.0
     assert found["detached_share"].value == 1.0

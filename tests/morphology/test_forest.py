@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -163,6 +165,10 @@ def test_a_forest_comes_back_from_its_file(tmp_path):
     assert stump(cut=0.2).name != forest.name
     with np.load(tmp_path / "f.npz", allow_pickle=False) as file:  # plain arrays: nothing in it can run
         assert not any(file[name].dtype.hasobject for name in file.files)
+
+
+def test_a_forest_is_sent_to_workers_as_it_is():
+    assert pickle.loads(pickle.dumps(stump())).digest == stump().digest  # noqa: S301
 
 
 def test_a_forest_is_named_in_a_recipe_by_file_and_digest(trained, build_needle, tmp_path):

@@ -55,6 +55,25 @@ def test_a_lamellar_layer_has_its_closed_form_numbers():
     assert found["foil_roughness_um"].value == 0.0
 
 
+def test_what_is_no_silicon_is_pore_of_the_particles_or_macropore():
+    row = np.arange(40)[None, :, None]
+    pattern = np.where((row < 5) | (row >= 20), Phase.SILICON, Phase.VOID)  # a gap of 15 of 40 rows
+    # a ball that fits into the gap leaves it between particles, one that does not closes it to a pore of them
+    for radius_nm, macropores, pores in ((100.0, 0.375, 0.0), (400.0, 0.0, 0.375)):
+        recipe = MeasurementRecipe(minimum_run_nm=0.0, edge_margin_nm=0.0, closing_radius_nm=radius_nm)
+        found = measure(slab(pattern), None, recipe)
+        assert found["porosity_layer"].value == 0.375
+        assert found["porosity_macropores"].value == pytest.approx(macropores, abs=0.01)
+        assert found["porosity_particles"].value == pytest.approx(pores, abs=0.01)
+
+
+def test_porosity_of_the_layer_is_that_of_macropores_and_of_particles(plain):
+    layer, outside, inside = (plain[f"porosity_{name}"].value for name in ("layer", "macropores", "particles"))
+    # particles end with the layer but for their rounded tops
+    assert layer == pytest.approx(outside + (1 - outside) * inside, abs=0.01)
+    assert 0.02 < outside < layer
+
+
 def test_normalised_attenuation_and_inventory_of_a_uniform_layer():
     labels = slab(np.full((1, 1, 1), Phase.SILICON, np.uint8))
     values = np.array([0.0, 0.010, 0, 0.050], np.float32)[labels.values] + np.float32(0.002)

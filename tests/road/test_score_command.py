@@ -84,7 +84,7 @@ def test_a_volume_is_segmented_by_a_specification_or_a_forest(tmp_path):
     (tmp_path / "s.toml").write_text('[segmentation]\nmethod = "watershed"\nsmoothing = "median"\n')
     call("segment", *volume, "--out", tmp_path / "w.h5", "--spec", tmp_path / "s.toml")
     # one tree of one question: is the mean of 50 nm around above the threshold that IsoData finds in it
-    nodes = ([0], [1, -1, -1], [2, -1, -1], [1, -2, -2], [1.0, 0.0, 0.0], [0.5, 0.0, 1.0])
+    nodes = ([0.0] * 7, [0], [1, -1, -1], [2, -1, -1], [1, -2, -2], [1.0, 0.0, 0.0], [0.5, 0.0, 1.0])
     save_forest(tmp_path / "f.npz", Forest(*map(np.array, nodes), (50.0,), MadeBy("train_forest", "")))
     told = call("segment", *volume, "--out", tmp_path / "f.h5", "--forest", tmp_path / "f.npz", "--json").output
     assert json.loads(told)["method"] == load_forest(tmp_path / "f.npz").name

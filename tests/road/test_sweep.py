@@ -21,6 +21,7 @@ from npsi_twin.sweeps import run as sweep_run
 from npsi_twin.sweeps.designs import draw_twins
 from npsi_twin.sweeps.request import load_sweep, parse_sweep, sweep_text, template
 from npsi_twin.sweeps.run import make_sweep
+from npsi_twin.sweeps.table import write_parquet
 from npsi_twin.verification import verify
 
 POROSITY = "electrode.silicon.porosity_fraction"
@@ -239,14 +240,23 @@ def test_what_the_machine_could_not_make_is_tried_again(tmp_path, monkeypatch):
     assert [row["status"] for row in _rows(tmp_path / "sweep")] == ["made", "failed"]
 
 
-def test_parquet_holds_the_same_table(tmp_path, monkeypatch):
+def test_parquet_holds_the_same_table(made, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet", reason="the extra parquet is not installed")
-    monkeypatch.setattr(sweep_run, "run_twin", lambda *_, **__: 1 / 0)
-    make_sweep(parse_sweep(SMALL), tmp_path / "sweep", parquet=True)
-    table = parquet.read_table(tmp_path / "sweep" / "sweep.parquet").to_pylist()
+    folder = shutil.copytree(made[0], tmp_path / "sweep")
+    make_sweep(parse_sweep(SMALL), folder, resume=True, parquet=True)
+    table = parquet.read_table(folder / "sweep.parquet").to_pylist()
+    assert all(isinstance(row["porosity_particles_truth"], float) for row in table)
     assert [{name: "" if value is None else str(value) for name, value in row.items()} for row in table] == _rows(
-        tmp_path / "sweep"
+        folder
     )
+
+
+def test_parquet_takes_a_field_that_is_a_name_or_a_number(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the extra parquet is not installed")
+    rows = [{"a": "otsu", "b": 1}, {"a": 0.007, "b": 2.5}, {"a": None}]
+    write_parquet(tmp_path / "t.parquet", ("a", "b"), rows)
+    found = parquet.read_table(tmp_path / "t.parquet").to_pydict()
+    assert found == {"a": ["otsu", "0.007", None], "b": [1.0, 2.5, None]}
 
 
 def test_a_sweep_that_is_overwritten_keeps_no_record_of_before(made, tmp_path, monkeypatch):

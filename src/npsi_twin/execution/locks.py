@@ -16,6 +16,7 @@ from typing import Any
 
 from npsi_twin.errors import ResourceError
 from npsi_twin.execution.files import told_when_full
+from npsi_twin.execution.progress import Progress, silent
 
 LOCK = ".lock"
 
@@ -55,15 +56,18 @@ def _is_gone(holder: dict[str, Any]) -> bool:
     return not _is_there(holder["process"]) or bool(started and holder["started"] and started != holder["started"])
 
 
+def _who(holder: dict[str, Any]) -> str:
+    return "process {process} on {host} since {since}".format(**holder) if holder else "an unknown process"
+
+
 def _in_use(folder: Path, holder: dict[str, Any]) -> ResourceError:
-    who = "process {process} on {host} since {since}".format(**holder) if holder else "an unknown process"
     return ResourceError(
-        f"{folder}: in use by {who}. Two runs would destroy each other's files. Wait for it; if that process is gone, "
-        "give --break-lock."
+        f"{folder}: in use by {_who(holder)}. Two runs would destroy each other's files. Wait for it; if that "
+        "process is gone, give --break-lock."
     )
 
 
-def check_free(folder: Path, *, break_lock: bool = False) -> None:
+def check_free(folder: Path, *, break_lock: bool = False, progress: Progress = silent) -> None:
     """Refuse a folder that is locked, and take away a lock whose process is gone.
 
     Parameters
@@ -72,6 +76,8 @@ def check_free(folder: Path, *, break_lock: bool = False) -> None:
         Of the run.
     break_lock
         Take away the lock of another host, or one that cannot be read, too.
+    progress
+        Who is told whose lock was taken away.
 
     Raises
     ------
@@ -99,6 +105,7 @@ def check_free(folder: Path, *, break_lock: bool = False) -> None:
     aside.unlink()
     if taken != holder:
         raise _in_use(folder, taken)
+    progress(f"took away the lock of {_who(holder)}, which {'is gone' if gone else 'left it behind'}", 0, 1)
 
 
 @contextmanager

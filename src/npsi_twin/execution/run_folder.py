@@ -9,15 +9,17 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from npsi_twin.errors import DataError, IncompleteError, ParameterError, ResourceError
 from npsi_twin.execution.files import file_sha256, remove_partial, write_text_whole
 from npsi_twin.execution.locks import check_free, locked
+from npsi_twin.execution.progress import Progress, silent
 from npsi_twin.execution.run_state import check_state
 from npsi_twin.execution.software import code_sha256, host_facts
 
@@ -219,6 +221,8 @@ def open_run(
     overwrite: bool = False,
     break_lock: bool = False,
     owns: Sequence[str] = (),
+    differs: Mapping[str, Callable[[], Iterable[str]]] = MappingProxyType({}),
+    progress: Progress = silent,
 ) -> Iterator[RunFolder]:
     """Open a folder for one run and keep everybody else out of it.
 
@@ -238,6 +242,10 @@ def open_run(
     owns
         Files and folders that runs of this kind fill long before a stage records them; ``overwrite`` removes them where
         the old run was of this kind, that is, where its request has the same parts.
+    differs
+        What there is to say of a part of the request that is not that of the run: the fields that changed.
+    progress
+        Who is told of a lock that a process left behind.
 
     Raises
     ------
@@ -250,7 +258,7 @@ def open_run(
         raise ResourceError(f"{folder}: is a file. Give a folder with --out.")
     if resume and overwrite:
         raise ParameterError("--resume goes on with a run, --overwrite starts it anew: give one of them.")
-    check_free(folder, break_lock=break_lock)
+    check_free(folder, break_lock=break_lock, progress=progress)
     # A process that was killed while it began leaves nothing but a name that was never finished.
     present = folder.is_dir() and any(not path.name.endswith(".partial") for path in folder.iterdir())
     if present and not (resume or overwrite):
@@ -271,7 +279,7 @@ def open_run(
             remove_partial(place)
         if present and resume:
             run.state = read_state(folder)
-            _same_request(folder, run.state.get("request", {}), request)
+            _same_request(folder, run.state.get("request", {}), request, differs)
         else:
             if present and overwrite:
                 _remove_written(folder, request, owns)
@@ -301,10 +309,17 @@ def _remove_written(folder: Path, request: dict[str, Any], owns: Sequence[str]) 
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _same_request(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+def _same_request(
+    folder: Path,
+    before: dict[str, Any],
+    now: dict[str, Any],
+    differs: Mapping[str, Callable[[], Iterable[str]]],
+) -> None:
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if differing:
+        parts = {key: ", ".join(differs[key]()) if key in differs else "" for key in differing}
+        told = ", ".join(f"{key} ({fields})" if fields else key for key, fields in parts.items())
         raise IncompleteError(
-            f"{folder}: --resume needs the request that began the run, but these differ: {', '.join(differing)}. "
+            f"{folder}: --resume needs the request that began the run, but these differ: {told}. "
             "Give the same specification, version and code, --overwrite, or another --out."
         )

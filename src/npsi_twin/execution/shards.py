@@ -196,11 +196,11 @@ def make_shards(
 def _listed(folder: Path) -> dict[str, Any]:
     """Return the last line of the manifest for every shard; one that was cut short by a kill is taken away."""
     path = folder / MANIFEST
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_text_whole(path, whole)
     try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            write_text_whole(path, whole)
         lines = [json.loads(line) for line in whole.splitlines()]
         return {line["shard"]: (line["key"], line["sha256"], line["facts"]) for line in lines}
     except (ValueError, TypeError, KeyError) as error:

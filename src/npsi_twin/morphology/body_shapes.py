@@ -243,6 +243,8 @@ _UNITS = {
     "particle_aspect": "",
     "particle_sphericity": "",
     "agglomerate_size_um": "um",
+    "agglomerate_aspect": "",
+    "agglomerate_sphericity": "",
     "agglomerated_share": "",
     "core_shell_index": "",
 }
@@ -279,20 +281,14 @@ def body_quantities(
     shapes = body_shapes(bodies.particle, regions.voxel_nm, beyond=beyond)
     whole = (shapes.volume_um3 >= smallest) & ~shapes.cut
     few = f"no whole particle of {recipe.smallest_body_nm:g} nm or more in view"
-    found = {
-        f"particle_{name}": _weighted(values[whole], shapes.volume_um3[whole], unit, words, few)
-        for name, values, unit, words in (
-            ("size_um", shapes.size_um, "um", "diameter of the ball of a particle's volume"),
-            ("aspect", shapes.aspect, "", "longest over shortest axis"),
-            ("sphericity", shapes.sphericity, "", "surface of the ball of a particle's volume over its own"),
-        )
-    }
+    found = _shape_quantities("particle", shapes, whole, few)
     group, volume = bodies.agglomerate[1:], shapes.volume_um3
-    of_group, members, cuts = (
-        np.bincount(group, of)[1:] for of in (volume, volume >= smallest, shapes.cut)
-    )  # agglomerates count from 1
-    counted = (of_group >= smallest) & (cuts == 0)
-    found["agglomerate_size_um"] = _agglomerate_size(np.asarray(of_group[counted], np.float64))
+    of_group, members = (np.bincount(group, of)[1:] for of in (volume, volume >= smallest))  # they count from 1
+    numbers = _of_agglomerates(bodies)
+    shapes = body_shapes(numbers, regions.voxel_nm, beyond=beyond)
+    whole = (shapes.volume_um3 >= smallest) & ~shapes.cut
+    found |= _shape_quantities("agglomerate", shapes, whole, "no whole agglomerate in view")
+    found["agglomerate_size_um"] = _agglomerate_size(shapes.volume_um3[whole])
     share = float(of_group[members > 1].sum() / of_group.sum())
     found["agglomerated_share"] = Measured(
         share, float("nan"), bodies.count, "", "volume of agglomerates of two or more particles over that of all bodies"
@@ -302,8 +298,20 @@ def body_quantities(
     elif not np.isfinite(profile.air_per_um):
         found["core_shell_index"] = missing("", "no air in view above the layer")
     else:
-        found["core_shell_index"] = _core_shell(bodies, attenuation.values[:, regions.rows], profile.air_per_um)
+        found["core_shell_index"] = _core_shell(numbers, attenuation.values[:, regions.rows], profile.air_per_um)
     return found
+
+
+def _shape_quantities(name: str, shapes: BodyShapes, whole: BoolArray, reason: str) -> dict[str, Measured]:
+    """Return mean size, aspect and sphericity of the bodies that count."""
+    return {
+        f"{name}_{part}": _weighted(values[whole], shapes.volume_um3[whole], unit, words, reason)
+        for part, values, unit, words in (
+            ("size_um", shapes.size_um, "um", f"diameter of the ball of the {name}'s volume"),
+            ("aspect", shapes.aspect, "", f"the {name}'s longest over its shortest axis"),
+            ("sphericity", shapes.sphericity, "", f"surface of the ball of the {name}'s volume over its own"),
+        )
+    }
 
 
 def _weighted(values: Column, volume: Column, unit: str, words: str, reason: str) -> Measured:
@@ -311,7 +319,7 @@ def _weighted(values: Column, volume: Column, unit: str, words: str, reason: str
         return missing(unit, reason)
     mean = float((volume * values).sum() / volume.sum())
     spread = float(np.sqrt((volume * (values - mean) ** 2).sum() / volume.sum())) if values.size > 1 else float("nan")
-    return Measured(mean, spread, values.size, unit, f"{words}, weighted by volume; whole particles in view")
+    return Measured(mean, spread, values.size, unit, f"{words}, weighted by volume; whole ones in view")
 
 
 def _agglomerate_size(volume: Column) -> Measured:
@@ -322,12 +330,17 @@ def _agglomerate_size(volume: Column) -> Measured:
     return Measured(mean, spread, volume.size, "um", "ball of the volume-weighted mean volume; whole agglomerates")
 
 
-def _core_shell(bodies: Bodies, attenuation: NDArray[Any], air_per_um: float) -> Measured:
+def _of_agglomerates(bodies: Bodies) -> Numbers:
+    """Return the number of the agglomerate of every voxel."""
     numbers = np.empty(bodies.particle.shape, np.int32)
     for agglomerate, particle in zip(numbers, bodies.particle, strict=True):
         agglomerate[:] = bodies.agglomerate[particle]
+    return numbers
+
+
+def _core_shell(numbers: Numbers, attenuation: NDArray[Any], air_per_um: float) -> Measured:
     index = core_shell_index(numbers, attenuation, air_per_um=air_per_um)
     note = "attenuation of the agglomerates' deepest third over their shallowest"
     if not np.isfinite(index):
         return missing("", "no body of enough voxels, or none whose rim attenuates")
-    return Measured(index, float("nan"), int(bodies.agglomerate.max()), "", note)
+    return Measured(index, float("nan"), int(numbers.max()), "", note)

@@ -18,6 +18,7 @@ _WHY_NAN = "no voxels of the region, or no silicon surface in it"
 _AXES = {"along": 0, "upwards": 1, "across": 2}
 _PARTICLE_UNITS = {
     "porosity_particles": "",
+    "porosity_macropores": "",
     "specific_surface_particles_per_um": "1/um",
     "pore_size_nm": "nm",
     "ligament_size_nm": "nm",
@@ -49,7 +50,7 @@ def fraction_quantities(regions: Regions, recipe: MeasurementRecipe) -> dict[str
 
 
 def particle_quantities(regions: Regions, recipe: MeasurementRecipe) -> dict[str, Measured]:
-    """Measure porosity, surface and mean chords inside the particles.
+    """Measure porosity, surface and mean chords inside the particles, and the share of the layer outside them.
 
     Dense particles have no pores, and the internal surface of 0 that goes with it; both are numbers.
     """
@@ -58,6 +59,7 @@ def particle_quantities(regions: Regions, recipe: MeasurementRecipe) -> dict[str
     blocks, closed = regions.blocks, regions.particles
     silicon = regions.silicon & closed
     volume, solid = per_slice(closed), per_slice(silicon)
+    layer, outside = per_slice(regions.layer), per_slice(regions.layer & ~closed)
     crossings = pore_space.count_crossings(silicon, closed, regions.voxel_nm, directions=recipe.crofton_directions)
 
     def share(amount: NDArray[np.int64], part: slice) -> float:
@@ -75,6 +77,7 @@ def particle_quantities(regions: Regions, recipe: MeasurementRecipe) -> dict[str
     region = f"particles: silicon closed by a ball of {recipe.closing_radius_nm:g} nm"
     found = {
         "porosity_particles": blocks.ratio(volume - solid, volume, "", region),
+        "porosity_macropores": blocks.ratio(outside, layer, "", f"share of the layer outside the {region}"),
         "specific_surface_particles_per_um": blocks.of(
             crossings.specific_surface_per_um, "1/um", f"internal surface, Crofton; {region}", _WHY_NAN
         ),

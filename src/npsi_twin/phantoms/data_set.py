@@ -158,6 +158,7 @@ def make_phantoms(
             overwrite=overwrite,
             break_lock=break_lock,
             owns=(CASES, NNUNET_FOLDER, MANIFEST),
+            progress=progress,
         ) as run,
     ):
         _check_count(run, recipe)

@@ -14,6 +14,7 @@ The HDF Group, "HDF5 File Format Specification 3.0": external data files, virtua
 
 import importlib.util
 import math
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -306,10 +307,9 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         file = h5py.File(path, "r")
     except (OSError, ValueError, RuntimeError) as error:
         size = path.stat().st_size
-        raise DataError(
-            f"{path}: not a readable HDF5 file of {size} bytes: it cannot be read ({error}). Copy it anew "
-            "from the beamline."
-        ) from None
+        whole = re.search(r"truncated file: .*stored_eof = (\d+)", str(error))
+        found = f"truncated: {size} of {whole[1]} bytes" if whole else f"{size} bytes: it cannot be read ({error})"
+        raise DataError(f"{path}: not a readable HDF5 file ({found}). Copy it anew from the beamline.") from None
     with file:
         yield file
 

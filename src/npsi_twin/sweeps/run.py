@@ -244,7 +244,13 @@ def make_sweep(
     with (
         opened_executor(workers, threads=threads, scheduler=scheduler, progress=progress) as executor,
         open_run(
-            folder, request=request, resume=resume, overwrite=overwrite, break_lock=break_lock, owns=(TWINS,)
+            folder,
+            request=request,
+            resume=resume,
+            overwrite=overwrite,
+            break_lock=break_lock,
+            owns=(TWINS,),
+            progress=progress,
         ) as run,
     ):
         for kept in run.set_aside("sweep"):

@@ -125,8 +125,12 @@ def check_parquet() -> None:
 
 
 def write_parquet(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the table as Parquet."""
+    """Write the table as Parquet; a column that holds texts and numbers holds texts."""
     import pyarrow
     from pyarrow import parquet
 
-    parquet.write_table(pyarrow.table({name: [row.get(name) for row in rows] for name in names}), path)
+    table = {name: [row.get(name) for row in rows] for name in names}
+    for name, cells in table.items():
+        if any(isinstance(cell, str) for cell in cells):
+            table[name] = [None if cell is None else str(cell) for cell in cells]
+    parquet.write_table(pyarrow.table(table), path)
