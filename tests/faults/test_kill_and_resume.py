@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,27 @@ def test_a_task_that_kills_its_workers_is_named():
     # Every worker that is given the task ends at once, as one that runs out of memory does.
     with LocalProcesses(2, threads=1) as workers, pytest.raises(ResourceError, match=r"^7: the worker .* died 3 times"):
         list(workers.completed(os._exit, [7]))
+
+
+def once(task):
+    """Note that a task began; one of them takes its worker with it the first time, while another is under way."""
+    begun = Path(task)
+    with begun.open("a") as file:
+        file.write("begun ")
+    if begun.name == "1" and begun.read_text() == "begun ":
+        while not (begun.parent / "0").is_file():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.5 if begun.name == "0" else 0)
+    return begun.name
+
+
+def test_a_worker_that_dies_costs_its_own_task_alone(tmp_path):
+    tasks = [str(tmp_path / str(number)) for number in range(6)]
+    with LocalProcesses(2, threads=1) as workers:
+        waiting = workers.begun(once, str(tmp_path / "6"))
+        assert sorted(workers.completed(once, tasks)) == [(number, str(number)) for number in range(6)]
+        assert waiting() == "6"
+    assert [path.read_text().split() for path in sorted(tmp_path.iterdir())] == [
+        ["begun"] * (1 + (number == 1)) for number in range(7)
+    ]

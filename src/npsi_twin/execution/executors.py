@@ -7,29 +7,26 @@ takes its workers with it is named.
 """
 
 import math
-import os
-import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
-from multiprocessing import connection, get_context, parent_process, set_start_method
-from multiprocessing.context import BaseContext
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any, Protocol, TypeVar, cast
 
 from npsi_twin.errors import IncompatibleError, MissingBackendError, ParameterError, ResourceError
 from npsi_twin.execution.progress import Progress, silent
 from npsi_twin.execution.software import code_sha256
-from npsi_twin.memory import Memory, freed_memory_kept, keep_freed_memory, memory_there
-from npsi_twin.threads import few_blas_threads, limit_threads, using_threads
+from npsi_twin.execution.worker_processes import WorkerProcesses
+from npsi_twin.memory import Memory, freed_memory_kept, memory_there
+from npsi_twin.threads import using_threads
 from npsi_twin.worker_server import begin_server, threads_of_each
 
 Task = TypeVar("Task")
@@ -93,30 +90,6 @@ def _only(executor: Executor, function: Callable[[Task], Result], task: Task) ->
     return result
 
 
-def _begin_worker(threads: int, environment: Mapping[str, str]) -> None:
-    os.environ.update(environment)  # the server of workers may have begun under another
-    # Ctrl-C reaches the whole group of processes; the parent alone answers it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Where processes are forked, numba guards its threads by a semaphore that a worker's end would leave behind.
-    set_start_method("spawn", force=True)
-    limit_threads(threads)
-    keep_freed_memory()
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _context() -> BaseContext:
-    """Return how workers begin: forked from a server that has imported all they need; elsewhere they import it."""
-    return get_context("forkserver" if sys.platform == "linux" else "spawn")
-
-
-def _end_with_parent() -> None:
-    """End a worker whose parent was killed: it would wait for tasks for ever."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-
 @dataclass
 class LocalProcesses:
     """Worker processes of this machine, for a ``with`` statement.
@@ -134,7 +107,7 @@ class LocalProcesses:
 
     workers: int
     threads: int | None = None
-    _pool: ProcessPoolExecutor | None = field(default=None, repr=False)
+    _processes: WorkerProcesses | None = field(default=None, repr=False)
 
     def __enter__(self) -> "LocalProcesses":
         loaded = sorted(name for name in sys.modules if name.startswith("npsi_twin."))
@@ -147,22 +120,34 @@ class LocalProcesses:
     def completed(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[int, Result]]:
         """Do the tasks, at most two a worker ahead of the oldest that is not done, so that memory is bounded."""
         left = dict(enumerate(tasks))
+        running: dict[Future[Result], int] = {}
         died: Counter[int] = Counter()
-        while left:
-            running: dict[Future[Result], int] = {}
-            try:
-                for number, result in self._pass(function, left, running, alone=_RETRIES in died.values()):
-                    died.pop(number, None)
+        try:
+            while left:
+                # What took so many workers with it gets what memory there is, once it is alone.
+                ahead = 1 if _RETRIES in died.values() else 2 * self.workers
+                oldest, given = min(left), set(running.values())
+                for number in left:
+                    if number not in given and number - oldest < ahead and len(running) < ahead:
+                        running[self._submit(function, left[number])] = number
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    number = running.pop(future)
+                    try:
+                        result = future.result()
+                    except BrokenProcessPool:
+                        died[number] += 1
+                        if died[number] > _RETRIES:
+                            raise ResourceError(
+                                f"{tasks[number]}: the worker process died {died[number]} times while it did this; it "
+                                "was killed, or ran out of memory. Give fewer --workers, or --max-memory for lower "
+                                "slabs."
+                            ) from None
+                        continue
+                    del left[number], died[number]
                     yield number, result
-            except BrokenProcessPool:
+        finally:
+            if left:  # stopped, or failed: what the workers still do is dropped
                 self._stop()
-                died.update(running.values())
-                for number in running.values():
-                    if died[number] > _RETRIES:
-                        raise ResourceError(
-                            f"{tasks[number]}: the worker process died {died[number]} times while it did this; it was "
-                            "killed, or ran out of memory. Give fewer --workers, or --max-memory for lower slabs."
-                        ) from None
 
     def begun(self, function: Callable[[Task], Result], task: Task) -> Callable[[], Result]:
         """Give the task to the next worker that is free; it is done again where that worker was lost meanwhile."""
@@ -176,56 +161,16 @@ class LocalProcesses:
 
         return cache(result)
 
-    def _pass(
-        self,
-        function: Callable[[Task], Result],
-        left: dict[int, Task],
-        running: dict[Future[Result], int],
-        *,
-        alone: bool,
-    ) -> Iterator[tuple[int, Result]]:
-        """Do what is left; ``running`` tells what the workers had when they died. ``alone``: one task at a time."""
-        ahead = 1 if alone else 2 * self.workers
-        given: set[int] = set()
-        finished = False
-        try:
-            while left:
-                oldest = min(left)
-                for number in left:
-                    if number not in given and number - oldest < ahead and len(running) < ahead:
-                        given.add(number)
-                        running[self._submit(function, left[number])] = number
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    result = future.result()
-                    number = running.pop(future)
-                    del left[number]
-                    yield number, result
-            finished = True
-        except BrokenProcessPool:
-            finished = True
-            raise
-        finally:
-            if not finished:  # stopped, or failed: what the workers still do is dropped
-                self._stop()
-
     def _submit(self, function: Callable[[Task], Result], task: Task) -> Future[Result]:
-        share = threads_of_each(self.workers, self.threads)
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self.workers, mp_context=_context(), initializer=_begin_worker, initargs=(share, dict(os.environ))
-            )
-        with few_blas_threads(share):  # a worker that is not forked reads it when it begins
-            return self._pool.submit(function, task)
+        if self._processes is None:
+            self._processes = WorkerProcesses(self.workers, threads_of_each(self.workers, self.threads))
+        return self._processes.submit(function, task)
 
     def _stop(self) -> None:
         """End the workers, whatever they do."""
-        if self._pool is None:
-            return
-        processes = list((self._pool._processes or {}).values())
-        for process in processes:
-            process.terminate()
-        self._pool.shutdown(cancel_futures=True)
-        self._pool = None
+        if self._processes is not None:
+            self._processes.stop()
+            self._processes = None
 
 
 #: A worker of Dask may have several threads; each of our tasks uses all that it was given.
