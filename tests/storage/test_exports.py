@@ -87,6 +87,21 @@ def test_ome_zarr_keeps_voxel_unit_and_a_pyramid(tmp_path, volumes):
     assert root.attrs["ome"]["image-label"]["properties"][1]["name"] == "silicon"
 
 
+def test_the_package_ome_zarr_reads_values_voxel_and_unit(tmp_path, volumes):
+    io = pytest.importorskip(
+        "ome_zarr.io", reason="ome-zarr is not installed, and in no extra: it needs a cloud's clients"
+    )
+    from ome_zarr.reader import Reader
+
+    volume, values = volumes["attenuation_per_um"]
+    folder = export_volume(volume, tmp_path / "a.zarr", "ome-zarr")
+    image = next(iter(Reader(io.parse_url(folder))()))
+    np.testing.assert_array_equal(image.data[0].compute(), values)
+    assert [(axis["name"], axis["unit"]) for axis in image.metadata["axes"]] == [(name, "nanometer") for name in "zyx"]
+    for level, (scaling,) in enumerate(image.metadata["coordinateTransformations"]):
+        assert scaling["scale"] == [VOXEL * 2**level] * 3
+
+
 def test_without_zarr_it_says_what_to_install(tmp_path, volumes, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "zarr", None)
     with pytest.raises(MissingBackendError, match=r"npsi-twin\[zarr\]"):
