@@ -67,13 +67,6 @@ def test_what_is_no_silicon_is_pore_of_the_particles_or_macropore():
         assert found["porosity_particles"].value == pytest.approx(pores, abs=0.01)
 
 
-def test_porosity_of_the_layer_is_that_of_macropores_and_of_particles(plain):
-    layer, outside, inside = (plain[f"porosity_{name}"].value for name in ("layer", "macropores", "particles"))
-    # particles end with the layer but for their rounded tops
-    assert layer == pytest.approx(outside + (1 - outside) * inside, abs=0.01)
-    assert 0.02 < outside < layer
-
-
 def test_normalised_attenuation_and_inventory_of_a_uniform_layer():
     labels = slab(np.full((1, 1, 1), Phase.SILICON, np.uint8))
     values = np.array([0.0, 0.010, 0, 0.050], np.float32)[labels.values] + np.float32(0.002)
