@@ -40,6 +40,7 @@ def test_what_is_silicon_or_not_has_no_bias(pair):
         "silicon_volume_fraction",
         "porosity_layer",
         "porosity_particles",
+        "porosity_macropores",
         "specific_surface_per_um",
         "specific_surface_particles_per_um",
         "pore_size_nm",
