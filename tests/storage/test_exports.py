@@ -98,7 +98,7 @@ def test_the_package_ome_zarr_reads_values_voxel_and_unit(tmp_path, volumes):
     image = next(iter(Reader(io.parse_url(folder))()))
     np.testing.assert_array_equal(image.data[0].compute(), values)
     assert [(axis["name"], axis["unit"]) for axis in image.metadata["axes"]] == [(name, "nanometer") for name in "zyx"]
-    for level, (scaling,) in enumerate(image.metadata["coordinateTransformations"]):
+    for level, (scaling, *_) in enumerate(image.metadata["coordinateTransformations"]):
         assert scaling["scale"] == [VOXEL * 2**level] * 3
 
 
