@@ -12,7 +12,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Timer
 
 from npsi_twin.errors import ParameterError
 
@@ -22,6 +24,9 @@ _MOST = "NPSI_TWIN_MAX_MEMORY_BYTES"
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _AT_FIRST = -1, -3, 128 * 1024
 #: Arrays of this size are still given back at once, so that gaps between those that are kept stay small.
 _LARGE = 128 * 1024**2
+#: How long what was freed is kept where a process is not ours alone, and what gives it back then.
+_SECONDS_KEPT = 1.0
+_giving_back: list[Timer] = []
 
 
 @dataclass(frozen=True)
@@ -157,12 +162,19 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Keep freed memory for a while, and give it back at the end: for a process that is not ours alone."""
+    """Keep freed memory for a while, and give it back a second after the end: for a process that is not ours alone.
+
+    What begins within that second finds it; a worker whose tasks follow one another touches its memory once.
+    """
+    for timer in _giving_back:
+        timer.cancel()
     keep_freed_memory()
     try:
         yield
     finally:
-        _tell_allocator(_AT_FIRST, _AT_FIRST, trim=True)
+        _giving_back[:] = [Timer(_SECONDS_KEPT, partial(_tell_allocator, _AT_FIRST, _AT_FIRST, trim=True))]
+        _giving_back[0].daemon = True
+        _giving_back[0].start()
 
 
 def _tell_allocator(trim_threshold: int, mmap_threshold: int, *, trim: bool = False) -> None:

@@ -56,7 +56,7 @@ def test_the_smallest_of_all_is_told(monkeypatch):
 
 
 FAULTS = """
-import resource
+import resource, time
 import numpy as np
 from npsi_twin.memory import freed_memory_kept
 
@@ -70,13 +70,16 @@ faults()
 with freed_memory_kept():
     faults()
     kept = faults()
-print(kept, faults())
+with freed_memory_kept():
+    kept_for_the_next = faults()
+time.sleep(2)
+print(kept, kept_for_the_next, faults())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not GNU's")
-def test_freed_memory_is_used_again_and_given_back_afterwards():
+def test_freed_memory_is_used_again_by_what_follows_at_once_and_given_back_afterwards():
     """20 arrays of 32 MB have 160 000 pages of 4 KiB, of which none is new once there was one such array."""
     told = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    kept, given_back = map(int, told.stdout.split())
-    assert kept < 0.02 * given_back
+    kept, kept_for_the_next, given_back = map(int, told.stdout.split())
+    assert max(kept, kept_for_the_next) < 0.02 * given_back
