@@ -33,6 +33,7 @@ from npsi_twin.execution import (
     written_whole,
 )
 from npsi_twin.execution.shards import Slab, SlabArray, array_bytes, assemble, discard, make_shards
+from npsi_twin.memory import KeptArray
 from npsi_twin.projectors.choice import ProjectorName, available_projector
 from npsi_twin.reconstruction.fitness import judge_views
 from npsi_twin.reconstruction.reprojection import AlignmentRecipe
@@ -70,6 +71,8 @@ ScanFormat = Literal["dataexchange", "nxtomo"]
 _VOXELS_AT_ONCE = 1 << 24
 #: What the projector takes at a time: it works on sixteen slices at once.
 SLICES_AT_ONCE = 16
+#: Half a gigabyte a slab of the default, which takes the system a second to give.
+_line_integrals = KeptArray()
 #: Rows from the middle that tell the axis, and those that are needed to see motion along it.
 ROWS_LOOKED_AT, _ROWS_ALIGNED = 16, 64
 #: Data sets of a truth, and their types.
@@ -243,16 +246,16 @@ def _exposed_rows(
     attenuation: Attenuation, microscope: MicroscopeRecipe, seeds: Seeds, projector: ProjectorName, rows: range
 ) -> Exposure:
     grid, fine = simulation_grid(microscope), simulation_rows(microscope, rows)
-    line_integrals = np.empty((len(fine), microscope.stage.views, grid.shape[2]), np.float32)
     taken = ""
-    for start in range(0, len(fine), SLICES_AT_ONCE):
-        batch = fine[start : start + SLICES_AT_ONCE]
-        attenuation_per_um = _in_parts(attenuation, grid, batch)
-        line_integrals[start : start + len(batch)], taken = project(
-            attenuation_per_um, microscope, seeds=seeds, projector=projector, threads=threads()
-        )
-        del attenuation_per_um  # more than a gigabyte at full width, which the exposure must not find beside itself
-    return expose(line_integrals, microscope, rows, seeds=seeds, projector=taken, threads=threads())
+    with _line_integrals.lent((len(fine), microscope.stage.views, grid.shape[2])) as line_integrals:
+        for start in range(0, len(fine), SLICES_AT_ONCE):
+            batch = fine[start : start + SLICES_AT_ONCE]
+            attenuation_per_um = _in_parts(attenuation, grid, batch)
+            line_integrals[start : start + len(batch)], taken = project(
+                attenuation_per_um, microscope, seeds=seeds, projector=projector, threads=threads()
+            )
+            del attenuation_per_um  # more than a gigabyte at full width, which the exposure must not find beside itself
+        return expose(line_integrals, microscope, rows, seeds=seeds, projector=taken, threads=threads())
 
 
 def scan(

@@ -53,7 +53,11 @@ electrode.silicon.porosity_fraction = { low = 0.5, high = 0.65 }
 electrode.silicon.mean_pore_nm = { low = 300.0, high = 500.0 }
 """
 #: What docs/cluster.md advises where processors are few.
-DASK_ON_FEW_PROCESSORS = {"distributed.admin.tick.interval": "1s", "distributed.worker.profile.enabled": False}
+DASK_ON_FEW_PROCESSORS = {
+    "distributed.admin.tick.interval": "1s",
+    "distributed.worker.profile.enabled": False,
+    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
+}
 #: What is changed of the paper's frame: fewer rows, and every artefact of the microscope.
 WIDE = {
     "electrode.specimen.length_um": 5.0,
