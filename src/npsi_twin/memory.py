@@ -14,10 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Lock, Timer
-
-import numpy as np
-from numpy.typing import NDArray
+from threading import Timer
 
 from npsi_twin.errors import ParameterError
 
@@ -27,8 +24,9 @@ _MOST = "NPSI_TWIN_MAX_MEMORY_BYTES"
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _AT_FIRST = -1, -3, 128 * 1024
 #: Arrays of this size are still given back at once, so that gaps between those that are kept stay small.
 _LARGE = 128 * 1024**2
-#: How long a `KeptArray` is kept, and what was freed where a process is not ours alone; what gives that back then.
-_SECONDS_KEPT = 1.0
+#: How long memory is kept for what follows.
+SECONDS_KEPT = 1.0
+#: What gives back what was freed, where a process is not ours alone.
 _giving_back: list[Timer] = []
 
 
@@ -175,53 +173,9 @@ def freed_memory_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        _giving_back[:] = [Timer(_SECONDS_KEPT, partial(_tell_allocator, _AT_FIRST, _AT_FIRST, trim=True))]
+        _giving_back[:] = [Timer(SECONDS_KEPT, partial(_tell_allocator, _AT_FIRST, _AT_FIRST, trim=True))]
         _giving_back[0].daemon = True
         _giving_back[0].start()
-
-
-class KeptArray:
-    """A large float32 array that tasks of one process have one after the other, so that its pages are touched once.
-
-    It is forgotten a second after it was last used: what follows at once finds it, and what comes later its memory.
-
-    Examples
-    --------
-    >>> kept = KeptArray()
-    >>> with kept.lent((2, 3)) as first:
-    ...     first[:] = 1
-    >>> with kept.lent((3, 2)) as second:
-    ...     print(second.shape, float(second.sum()))
-    (3, 2) 6.0
-    """
-
-    def __init__(self) -> None:
-        self._idle: NDArray[np.float32] | None = None
-        self._forgetting: Timer | None = None
-        self._lock = Lock()
-
-    @contextmanager
-    def lent(self, shape: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
-        """Lend an array of some shape, which holds anything; who asks while it is lent gets a new one."""
-        size = math.prod(shape)
-        with self._lock:
-            array, self._idle = self._idle, None
-            if self._forgetting is not None:
-                self._forgetting.cancel()
-        if array is None or array.size < size:
-            del array  # it must not stand beside the new one
-            array = np.empty(size, np.float32)
-        try:
-            yield array[:size].reshape(shape)
-        finally:
-            with self._lock:
-                self._idle, self._forgetting = array, Timer(_SECONDS_KEPT, self._forget)
-                self._forgetting.daemon = True
-                self._forgetting.start()
-
-    def _forget(self) -> None:
-        with self._lock:
-            self._idle = None
 
 
 def _tell_allocator(trim_threshold: int, mmap_threshold: int, *, trim: bool = False) -> None:

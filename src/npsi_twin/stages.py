@@ -33,7 +33,7 @@ from npsi_twin.execution import (
     written_whole,
 )
 from npsi_twin.execution.shards import Slab, SlabArray, array_bytes, assemble, discard, make_shards
-from npsi_twin.memory import KeptArray
+from npsi_twin.kept_array import KeptArray
 from npsi_twin.projectors.choice import ProjectorName, available_projector
 from npsi_twin.reconstruction.fitness import judge_views
 from npsi_twin.reconstruction.reprojection import AlignmentRecipe

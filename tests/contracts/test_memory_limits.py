@@ -4,15 +4,12 @@ import math
 import platform
 import subprocess
 import sys
-import time
-import weakref
 
-import numpy as np
 import pytest
 
 from npsi_twin import memory
 from npsi_twin.errors import ParameterError
-from npsi_twin.memory import KeptArray, Memory, control_group_bytes, limited_memory, memory_there
+from npsi_twin.memory import Memory, control_group_bytes, limited_memory, memory_there
 
 
 def written(folder, groups, limits):
@@ -86,22 +83,3 @@ def test_freed_memory_is_used_again_by_what_follows_at_once_and_given_back_after
     told = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     kept, kept_for_the_next, given_back = map(int, told.stdout.split())
     assert max(kept, kept_for_the_next) < 0.02 * given_back
-
-
-def test_an_array_is_kept_for_what_follows_and_forgotten_afterwards(monkeypatch):
-    monkeypatch.setattr(memory, "_SECONDS_KEPT", 60.0)
-    kept = KeptArray()
-    with kept.lent((4, 5)) as first, kept.lent((4, 5)) as beside:
-        assert not np.shares_memory(first, beside)
-    with kept.lent((2, 3)) as smaller:
-        assert smaller.shape == (2, 3)
-        assert np.shares_memory(smaller, first)
-    monkeypatch.setattr(memory, "_SECONDS_KEPT", 0.01)
-    with kept.lent((6, 7)) as larger:
-        assert not np.shares_memory(larger, first)
-    memory_of_it = weakref.ref(larger.base)
-    del larger
-    deadline = time.monotonic() + 60
-    while memory_of_it() is not None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert memory_of_it() is None
