@@ -7,7 +7,7 @@ from threading import Lock, Timer
 
 import numpy as np
 
-from npsi_twin.memory import SECONDS_KEPT
+from npsi_twin.memory import after_keeping
 from npsi_twin.volumes import FloatArray
 
 
@@ -46,9 +46,7 @@ class KeptArray:
             yield array[:size].reshape(shape)
         finally:
             with self._lock:
-                self._idle, self._forgetting = array, Timer(SECONDS_KEPT, self._forget)
-                self._forgetting.daemon = True
-                self._forgetting.start()
+                self._idle, self._forgetting = array, after_keeping(self._forget)
 
     def _forget(self) -> None:
         with self._lock:

@@ -9,7 +9,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _AT_FIRST = -1, -3, 128 * 1024
 #: Arrays of this size are still given back at once, so that gaps between those that are kept stay small.
 _LARGE = 128 * 1024**2
 #: How long memory is kept for what follows.
-SECONDS_KEPT = 1.0
+_SECONDS_KEPT = 1.0
 #: What gives back what was freed, where a process is not ours alone.
 _giving_back: list[Timer] = []
 
@@ -173,9 +173,15 @@ def freed_memory_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        _giving_back[:] = [Timer(SECONDS_KEPT, partial(_tell_allocator, _AT_FIRST, _AT_FIRST, trim=True))]
-        _giving_back[0].daemon = True
-        _giving_back[0].start()
+        _giving_back[:] = [after_keeping(partial(_tell_allocator, _AT_FIRST, _AT_FIRST, trim=True))]
+
+
+def after_keeping(give_back: Callable[[], None]) -> Timer:
+    """Give memory back once it was kept for a second, in a thread that nobody waits for; cancel what is returned."""
+    timer = Timer(_SECONDS_KEPT, give_back)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _tell_allocator(trim_threshold: int, mmap_threshold: int, *, trim: bool = False) -> None:

@@ -171,6 +171,35 @@ def test_tables_sort_up_down_and_back(page, tmp_path):
     assert found["sorted"] == 1
 
 
+def test_long_headings_make_no_table_wider_than_the_page(tmp_path):
+    """The table of a run: ten columns, one of them headed by words that are longer than what stands below."""
+    header = ("quantity", "unit", "truth", "recovered", "bias", "n", "published", "E_n")
+    header = (*header, "recovered against published", "definition")
+    row = (
+        "porosity",
+        "",
+        "0.67 ± 0.01",
+        "0.48 ± 0.03",
+        "-0.195",
+        "43999",
+        "60.4 vol%",
+        "-22.1",
+        "below",
+        "not silicon",
+    )
+    write_page(tmp_path / "report.html", title="T", summary=[], sections=[Table("N", "", header, [row])], provenance={})
+    text = (tmp_path / "report.html").read_text()
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    script = """
+      document.body.style.width = "1120px";
+      const room = document.querySelector("table").parentElement;
+      document.body.dataset.cut = room.scrollWidth - room.clientWidth;
+    """
+    (tmp_path / "copy.html").write_text(text.replace("</body>", f"<script>{script}</script></body>"))
+    dom, _ = browse(tmp_path / "copy.html", tmp_path / "profile")
+    assert re.search(r'data-cut="(\d+)"', dom).group(1) == "0"
+
+
 def test_the_turntable_turns(page, tmp_path):
     script = """
       const root = document.querySelector(".turntable"), slider = root.querySelector("input");
